@@ -1,0 +1,91 @@
+//! Every constant of the switch, with the relations between them asserted at compile time.
+//!
+//! A number that two modules must agree on lives here and nowhere else. Where a number was chosen
+//! by measurement, the figure stands beside it.
+
+/// Frames handled together: one ring release, one time read and one kick per burst.
+pub const BURST: usize = 64;
+
+/// Bytes of one pool frame (the UMEM chunk). The kernel accepts 2048 or 4096 in aligned mode.
+pub const FRAME_SIZE: usize = 4096;
+
+/// Bytes the kernel reserves in front of every received frame (`XDP_PACKET_HEADROOM`).
+pub const FRAME_HEADROOM: usize = 256;
+
+/// Bytes of packet data that fit in one pool frame; longer packets span several (multi-buffer).
+pub const FRAME_ROOM: usize = FRAME_SIZE - FRAME_HEADROOM;
+
+/// Most pool frames one packet may span: `MAX_SKB_FRAGS + 1` of the kernel's transmit path.
+pub const SEGMENTS_MAX: usize = 18;
+
+/// Largest frame the switch carries: a 65535-byte MTU, Ethernet header and one 802.1Q tag.
+pub const FRAME_LEN_MAX: usize = 65_535 + ETHERNET_HEADER + VLAN_TAG;
+
+/// Bytes of an Ethernet II header: two addresses and the EtherType.
+pub const ETHERNET_HEADER: usize = 14;
+
+/// Bytes of one 802.1Q tag.
+pub const VLAN_TAG: usize = 4;
+
+/// Most ports on one switch.
+pub const PORTS_MAX: usize = 1024;
+
+/// Most bridge domains on one switch; a domain id fits in 12 bits beside a 48-bit MAC address.
+pub const DOMAINS_MAX: usize = 4094;
+
+/// Most workers (cores) of one switch.
+pub const WORKERS_MAX: usize = 16;
+
+/// Most rx queues of one port.
+pub const QUEUES_MAX: usize = WORKERS_MAX;
+
+/// Pool size when the configuration names none.
+pub const FRAMES_DEFAULT: u32 = 16_384;
+
+/// Smallest and largest pool.
+pub const FRAMES_MIN: u32 = 1_024;
+/// See [`FRAMES_MIN`].
+pub const FRAMES_MAX: u32 = 1 << 21;
+
+/// Entries of each receive and transmit ring.
+pub const RING_SIZE: u32 = 2_048;
+
+/// Deepest and shallowest fill ring of a port. 128 frames lost 295 of 1685 segments of one 2 MB TCP
+/// burst, so the deep end is used while the pool allows it; the shallow end bounds 256 ports.
+pub const FILL_MAX: u32 = 1_024;
+/// See [`FILL_MAX`].
+pub const FILL_MIN: u32 = 64;
+
+/// Frames moved at once between a worker's free list and the shared one.
+pub const FREE_BATCH: usize = 32;
+
+/// Frames a worker keeps before it gives some back.
+pub const FREE_LOCAL_MAX: usize = 16 * FREE_BATCH;
+
+/// Frames waiting between one worker and another; a full queue drops with `handoff_full`.
+pub const HANDOFF: usize = 2_048;
+
+/// Learned addresses when the configuration sets no limit, and the most it may set.
+pub const FDB_ENTRIES_DEFAULT: u32 = 65_536;
+/// See [`FDB_ENTRIES_DEFAULT`].
+pub const FDB_ENTRIES_MAX: u32 = 1_048_576;
+
+/// Ageing time when the configuration sets none, and its range (IEEE 802.1D-2004 table 7-5).
+pub const AGEING_SECONDS_DEFAULT: u32 = 300;
+/// See [`AGEING_SECONDS_DEFAULT`].
+pub const AGEING_SECONDS_MIN: u32 = 10;
+/// See [`AGEING_SECONDS_DEFAULT`].
+pub const AGEING_SECONDS_MAX: u32 = 1_000_000;
+
+/// FDB buckets looked at by one slice of an ageing sweep, a flush or a dump.
+pub const FDB_SLICE_BUCKETS: usize = 4_096;
+
+const _: () = assert!(FRAME_SIZE.is_power_of_two());
+const _: () = assert!(FRAME_ROOM * SEGMENTS_MAX >= FRAME_LEN_MAX);
+const _: () = assert!(FRAME_ROOM <= u16::MAX as usize);
+const _: () = assert!(RING_SIZE.is_power_of_two() && RING_SIZE as usize >= 2 * BURST);
+const _: () = assert!(FILL_MAX <= RING_SIZE && FILL_MIN as usize >= SEGMENTS_MAX + 1);
+const _: () = assert!(PORTS_MAX < u16::MAX as usize && DOMAINS_MAX < 1 << 12);
+const _: () = assert!(FREE_LOCAL_MAX >= 2 * FREE_BATCH && FREE_BATCH <= BURST);
+const _: () = assert!(FRAMES_DEFAULT >= FRAMES_MIN && FRAMES_DEFAULT <= FRAMES_MAX);
+const _: () = assert!(FDB_ENTRIES_DEFAULT <= FDB_ENTRIES_MAX);
