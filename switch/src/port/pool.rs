@@ -1,0 +1,236 @@
+//! The one pool of frames that all ports share.
+//!
+//! [`SharedPool`] holds the memory and the frames nobody uses, in batches, in a bounded lock-free
+//! queue. Each worker takes from and gives to its own [`FramePool`] and touches the shared queue once
+//! in [`FREE_BATCH`] frames. Frames are tokens, so what is not free is owned by exactly one port,
+//! burst or queue (flooded frames: by several, counted).
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+
+use super::{Frame, Region};
+use crate::limits::{FREE_BATCH, FREE_LOCAL_MAX};
+
+type Batch = ArrayVec<Frame, FREE_BATCH>;
+
+/// The memory of all frames and the free ones among them. Shared by all threads.
+pub struct SharedPool {
+    region: Region,
+    free: ArrayQueue<Batch>,
+}
+
+impl SharedPool {
+    /// A pool over `region` whose free frames are `frames`.
+    pub fn new(region: Region, frames: Vec<Frame>) -> Arc<SharedPool> {
+        // Twice the full batches: partial ones come from closed ports only.
+        let batches = (region.count() as usize / FREE_BATCH + 1) * 2;
+        let pool = SharedPool { region, free: ArrayQueue::new(batches) };
+        let mut local = Vec::new();
+        pool.put_all(frames, &mut local);
+        debug_assert!(local.is_empty());
+        Arc::new(pool)
+    }
+
+    /// A pool of plain memory, for tests and benches.
+    pub fn heap(frames: u32) -> Arc<SharedPool> {
+        let (region, tokens) = Region::heap(frames);
+        SharedPool::new(region, tokens)
+    }
+
+    /// The frame memory.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Frames in the shared queue now; exact when nothing else runs.
+    pub fn free_estimate(&self) -> usize {
+        self.free.len() * FREE_BATCH
+    }
+
+    /// Gives back single-segment frames from a thread that has no [`FramePool`] (the control thread,
+    /// when it closed a port).
+    pub fn reclaim(&self, frames: Vec<Frame>) {
+        let mut freed = Vec::with_capacity(frames.len());
+        for frame in frames {
+            let mut rest = Some(frame);
+            while let Some(frame) = rest {
+                let (one, more) = self.region.split_first(frame);
+                freed.extend(self.region.release(one));
+                rest = more;
+            }
+        }
+        let mut refused = Vec::new();
+        self.put_all(freed, &mut refused);
+        debug_assert!(refused.is_empty(), "the queue has room for every frame of the pool");
+    }
+
+    fn put_all(&self, frames: Vec<Frame>, refused: &mut Vec<Frame>) {
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some() {
+            let batch: Batch = frames.by_ref().take(FREE_BATCH).collect();
+            if let Err(batch) = self.free.push(batch) {
+                refused.extend(batch);
+            }
+        }
+    }
+}
+
+/// One worker's end of the pool. Never blocks, never allocates after construction.
+pub struct FramePool {
+    shared: Arc<SharedPool>,
+    local: Vec<Frame>,
+}
+
+impl FramePool {
+    /// A worker's end of `shared`.
+    pub fn new(shared: Arc<SharedPool>) -> FramePool {
+        // Room for every frame, so that a push never allocates even if the shared queue refuses.
+        let local = Vec::with_capacity(shared.region.count() as usize);
+        FramePool { shared, local }
+    }
+
+    /// The frame memory.
+    #[inline]
+    pub fn region(&self) -> &Region {
+        &self.shared.region
+    }
+
+    /// A free frame, or `None` when the pool is exhausted.
+    #[inline]
+    pub fn alloc(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.local.pop() {
+            return Some(frame);
+        }
+        self.local.extend(self.shared.free.pop()?);
+        self.local.pop()
+    }
+
+    /// Gives a packet back: each of its chunks becomes free when its last holder lets go.
+    #[inline]
+    pub fn free(&mut self, frame: Frame) {
+        let mut rest = Some(frame);
+        while let Some(frame) = rest {
+            let (one, more) = self.shared.region.split_first(frame);
+            self.free_one(one);
+            rest = more;
+        }
+    }
+
+    #[inline]
+    fn free_one(&mut self, frame: Frame) {
+        let Some(frame) = self.shared.region.release(frame) else { return };
+        self.local.push(frame);
+        if self.local.len() >= FREE_LOCAL_MAX {
+            self.give(FREE_LOCAL_MAX / 2);
+        }
+    }
+
+    /// A packet with the same bytes in frames of its own, or `None` when the pool is exhausted.
+    pub fn copy(&mut self, frame: &Frame) -> Option<Frame> {
+        let mut copy: Option<Frame> = None;
+        let shared = Arc::clone(&self.shared);
+        for segment in shared.region.segments(frame) {
+            let Some(mut fresh) = self.alloc() else {
+                if let Some(partial) = copy {
+                    self.free(partial);
+                }
+                return None;
+            };
+            shared.region.write(&mut fresh, segment);
+            match &mut copy {
+                None => copy = Some(fresh),
+                Some(head) => {
+                    if let Err(spare) = shared.region.append(head, fresh) {
+                        self.free(spare);
+                    }
+                }
+            }
+        }
+        copy
+    }
+
+    /// Frames in this worker's own list.
+    pub fn local_len(&self) -> usize {
+        self.local.len()
+    }
+
+    /// Gives every frame of the own list back to the shared pool.
+    pub fn give_all(&mut self) {
+        while !self.local.is_empty() {
+            let before = self.local.len();
+            self.give(before);
+            if self.local.len() == before {
+                break;
+            }
+        }
+    }
+
+    /// Moves about `count` frames to the shared queue, in batches.
+    #[cold]
+    fn give(&mut self, count: usize) {
+        let mut left = count.min(self.local.len());
+        while left > 0 {
+            let start = self.local.len() - left.min(FREE_BATCH);
+            left -= self.local.len() - start;
+            let batch: Batch = self.local.drain(start..).collect();
+            if let Err(batch) = self.shared.free.push(batch) {
+                self.local.extend(batch);
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for FramePool {
+    fn drop(&mut self) {
+        self.give_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_frame_can_be_taken_and_given_back() {
+        let shared = SharedPool::heap(1000);
+        let mut pool = FramePool::new(Arc::clone(&shared));
+        for _ in 0..3 {
+            let mut taken = Vec::new();
+            while let Some(frame) = pool.alloc() {
+                taken.push(frame);
+            }
+            assert_eq!(taken.len(), 1000);
+            taken.into_iter().for_each(|frame| pool.free(frame));
+        }
+        pool.give_all();
+        assert_eq!(pool.local_len(), 0);
+        let mut other = FramePool::new(shared);
+        assert_eq!(std::iter::from_fn(|| other.alloc()).count(), 1000);
+    }
+
+    #[test]
+    fn copies_are_equal_and_independent() {
+        let shared = SharedPool::heap(8);
+        let mut pool = FramePool::new(shared);
+        let mut frame = pool.alloc().unwrap();
+        let region =
+            |pool: &FramePool, frame: &Frame| -> Vec<u8> { pool.region().segments(frame).flatten().copied().collect() };
+        assert!(pool.region().write(&mut frame, b"first "));
+        let mut second = pool.alloc().unwrap();
+        assert!(pool.region().write(&mut second, b"second"));
+        pool.region().append(&mut frame, second).unwrap();
+        let mut copy = pool.copy(&frame).unwrap();
+        pool.region().head_mut(&mut copy)[0] = b'F';
+        assert_eq!(region(&pool, &frame), b"first second");
+        assert_eq!(region(&pool, &copy), b"First second");
+        let hold: Vec<Frame> = std::iter::from_fn(|| pool.alloc()).collect();
+        assert!(pool.copy(&frame).is_none());
+        hold.into_iter().for_each(|frame| pool.free(frame));
+        pool.free(frame);
+        pool.free(copy);
+        assert_eq!(pool.local_len() + pool.shared.free_estimate(), 8);
+    }
+}
