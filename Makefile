@@ -1,0 +1,51 @@
+# Two commands for a newcomer: `make demo` and `make test`. `make help` lists the rest.
+
+CARGO ?= cargo
+PROFILE := release
+BIN := target/$(PROFILE)
+
+.PHONY: help build demo test lint unit loom sim veth bench bench-deps fuzz install clean
+
+help:
+	@echo 'make demo           three containers joined by the switch, shown and removed (KEEP=1 leaves them up)'
+	@echo 'make test           every test: lint, unit, model checking, simulation, real veths (as root)'
+	@echo 'make build          switchd and switchctl, optimised, in $(BIN)'
+	@echo 'make bench          criterion benches of tables and stages'
+	@echo 'make bench-deps     the peers that swbench measures against'
+	@echo 'make fuzz           fuzz the parsers, the configuration and the control protocol (FUZZ_SECONDS=600 each)'
+	@echo 'make install        to $(DESTDIR)/usr/local/bin'
+
+build:
+	@scripts/deps.sh build
+	$(CARGO) build --release --locked -p switch -p ctl
+
+demo:
+	@scripts/deps.sh demo
+	$(CARGO) build --release --locked -p switch -p ctl
+	@KEEP='$(KEEP)' scripts/demo.sh
+
+test:
+	@scripts/deps.sh test
+	@scripts/test.sh
+
+lint unit loom sim veth:
+	@scripts/deps.sh test
+	@scripts/test.sh $@
+
+bench:
+	@scripts/deps.sh build
+	$(CARGO) bench --locked -p bench
+
+bench-deps:
+	@scripts/deps.sh bench
+
+fuzz:
+	@scripts/deps.sh build
+	@scripts/fuzz.sh
+
+install: build
+	install -D -m 0755 $(BIN)/switchd $(DESTDIR)/usr/local/bin/switchd
+	install -D -m 0755 $(BIN)/switchctl $(DESTDIR)/usr/local/bin/switchctl
+
+clean:
+	$(CARGO) clean
