@@ -21,58 +21,47 @@
 
 use super::transport::{self, Transport};
 
-/// 32 bytes per step. Measured at 1500 bytes on one core of an x86-64 server, SSE2 only: 4 lanes 48 GB/s, 8 lanes 41,
-/// 16 lanes 40; masking out both halves instead 32 to 34; u128 accumulators 23 to 42; an add-with-carry chain 15 to 21.
-const LANES: usize = 4;
-
-/// Below this many bytes the lanes' set-up costs more than it saves.
-const LANES_MIN_BYTES: usize = 128;
+/// Two 16-bit words side by side.
+const PAIR: u64 = 0xffff_ffff;
 
 /// One's-complement sum of `bytes` as big-endian 16-bit words, folded to 16 bits and not complemented (RFC 1071).
-/// An odd last byte counts as the high half of a word. 0 only if every byte is 0.
+/// An odd last byte counts as the high half of a word. 0 only if every byte is 0. Exact below 2^35 bytes.
+///
+/// 64-bit words are added modulo 2^64, and their upper halves alone beside them; the lower halves' sum is what
+/// remains when the upper halves are taken out again. That is three vector operations per word (shift, add, add)
+/// in a plain reduction, which the compiler vectorises whatever the target and the link-time optimisation.
+///
+/// Measured at 1500 bytes on an x86-64 server core with SSE2 only and this workspace's release profile: 48 GB/s.
+/// The same with explicit lanes, which stays scalar under link-time optimisation: 29; 32-bit words widened and
+/// added: 33; an add-with-carry chain: 15 to 21.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u16 {
-    let (mut total, rest) = if bytes.len() < LANES_MIN_BYTES { (0, bytes) } else { sum_lanes(bytes) };
     // Native order throughout and one swap at the end: the sum commutes with swapping every word (RFC 1071, 2B).
+    let (words, rest) = bytes.as_chunks::<8>();
+    let (mut whole, mut upper) = (0_u64, 0_u64);
+    for word in words {
+        let word = u64::from_ne_bytes(*word);
+        whole = whole.wrapping_add(word);
+        upper = upper.wrapping_add(word >> 32);
+    }
+    let lower = whole.wrapping_sub(upper << 32);
     let (words, rest) = rest.as_chunks::<4>();
-    total += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+    let pair = words.first().map_or(0, |word| u32::from_ne_bytes(*word));
     let last = match *rest {
         [a] => [a, 0, 0, 0],
         [a, b] => [a, b, 0, 0],
         [a, b, c] => [a, b, c, 0],
         _ => [0; 4],
     };
-    total += u64::from(u32::from_ne_bytes(last));
-    u16::from_be(fold(total))
-}
-
-/// Sums all whole steps of `bytes`: their total in native order, below 2^36, and the bytes left over.
-///
-/// Each lane adds whole 64-bit words modulo 2^64 beside their upper halves alone. Three vector operations per
-/// word then suffice (shift, add, add), and the lower halves' sum is exact afterwards: it is what remains when the
-/// upper halves are taken out again, and it stays below 2^64 for any slice shorter than 2^37 bytes.
-fn sum_lanes(bytes: &[u8]) -> (u64, &[u8]) {
-    let mut whole = [0_u64; LANES];
-    let mut upper = [0_u64; LANES];
-    let (steps, rest) = bytes.as_chunks::<{ LANES * 8 }>();
-    for step in steps {
-        let (words, _) = step.as_chunks::<8>();
-        for ((whole, upper), word) in whole.iter_mut().zip(&mut upper).zip(words) {
-            let word = u64::from_ne_bytes(*word);
-            *whole = whole.wrapping_add(word);
-            *upper += word >> 32;
-        }
-    }
-    let halve = |sum: u64| (sum >> 32) + (sum & 0xffff_ffff);
-    let total = whole.iter().zip(&upper).map(|(w, u)| halve(w.wrapping_sub(u << 32)) + halve(*u)).sum();
-    (total, rest)
+    let pairs = [lower >> 32, lower & PAIR, upper >> 32, upper & PAIR, pair.into(), u32::from_ne_bytes(last).into()];
+    u16::from_be(fold(pairs.iter().sum()))
 }
 
 /// Folds a sum of 16-bit words, or of 32-bit pairs of them, to 16 bits with end-around carry. 0 only for 0.
 #[inline]
 pub const fn fold(sum: u64) -> u16 {
-    // At most 2^33 - 2, then 2^18 - 2 or so, then 2^16 + 2, then 16 bits.
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    // Below 2^33, then 2^18, then 2^17, then 2^16.
+    let sum = (sum >> 32) + (sum & PAIR);
     let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     ((sum >> 16) + (sum & 0xffff)) as u16
@@ -82,7 +71,7 @@ pub const fn fold(sum: u64) -> u16 {
 /// the second one's bytes stand in the other halves of their words, so its sum is swapped.
 #[inline]
 pub const fn combine(first: u16, first_len: usize, second: u16) -> u16 {
-    let second = if first_len % 2 == 0 { second } else { second.swap_bytes() };
+    let second = if first_len.is_multiple_of(2) { second } else { second.swap_bytes() };
     fold(first as u64 + second as u64)
 }
 
