@@ -7,15 +7,24 @@
 //! applies run-time changes, `write` prints one, `error` is what a user sees when something is wrong.
 
 mod change;
+mod check;
+mod error;
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use self::read::{Draft, Source};
 use crate::ids::Mac;
 use crate::limits::{AGEING_SECONDS_DEFAULT, FDB_ENTRIES_DEFAULT, FILL_MIN, FRAMES_DEFAULT};
 
 pub use change::{Diff, PortChange, PortSettings};
+pub use error::{ConfigError, ConfigErrors, Place, Problem};
 
 /// Where the control socket is when the configuration does not say.
 pub const CONTROL_SOCKET_DEFAULT: &str = "/run/switchd/control.sock";
@@ -105,7 +114,7 @@ pub struct PortConfig {
 }
 
 /// One `[[fdb]]`: a static entry.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct StaticEntry {
     /// A unicast address, not zero.
     #[serde(serialize_with = "mac_as_text")]
@@ -174,6 +183,69 @@ pub const fn frames_needed(ports: usize) -> u32 {
 const fn frames_default(ports: usize) -> u32 {
     let needed = frames_needed(ports);
     if needed > FRAMES_DEFAULT { needed } else { FRAMES_DEFAULT }
+}
+
+impl Config {
+    /// Reads and checks the text of a configuration at start. `file` is the name that messages give
+    /// it; `cores` are the cores this process may run on.
+    ///
+    /// `workers` defaults to the last of `cores`, `frames` to what the ports need. With no `cores`
+    /// (the host would not tell), every core number is taken and the default is core 0.
+    ///
+    /// # Errors
+    /// Everything wrong with the text: its shape first; its rules once the shape is right.
+    pub fn parse(file: &str, text: &str, cores: &[usize]) -> Result<Config, ConfigErrors> {
+        let source = Source::new(file, text);
+        let mut draft = read::read(&source)?;
+        let last = cores.iter().copied().max().unwrap_or(0);
+        let workers = draft.workers.take().unwrap_or_else(|| vec![last]);
+        let frames = draft.frames.unwrap_or_else(|| frames_default(draft.ports.len()));
+        let config = Config::settle(&mut draft, workers, frames);
+        let known = (!cores.is_empty()).then_some(cores);
+        ConfigErrors::none_in(check::whole(&config, &draft, &source, known))?;
+        Ok(config)
+    }
+
+    /// Reads and checks a configuration for a switch that runs with `running`, and says what to do.
+    ///
+    /// `workers` and `frames` that the text leaves out stay as they are, so that a default which
+    /// depends on the host or on the number of ports asks for no restart.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], and each key of `[switch]` that only a restart can change. On an error
+    /// nothing of the text should be applied.
+    pub fn parse_reload(file: &str, text: &str, running: &Config) -> Result<(Config, Diff), ConfigErrors> {
+        let source = Source::new(file, text);
+        let mut draft = read::read(&source)?;
+        let workers = draft.workers.take().unwrap_or_else(|| running.switch.workers.clone());
+        let frames = draft.frames.unwrap_or(running.switch.frames);
+        let config = Config::settle(&mut draft, workers, frames);
+        let diff = Config::diff(running, &config);
+        let mut errors = check::whole(&config, &draft, &source, None);
+        let values = running.switch.items().into_iter().zip(config.switch.items());
+        for ((key, old), (_, new)) in values.filter(|((key, _), _)| diff.restart_needed.contains(key)) {
+            let unset = || "not set".to_string();
+            let (running, wanted) = (old.unwrap_or_else(unset), new.unwrap_or_else(unset));
+            errors.push(source.error(&draft.switch_spot, key, Problem::NeedsRestart { key, running, wanted }));
+        }
+        ConfigErrors::none_in(errors)?;
+        Ok((config, diff))
+    }
+
+    /// The configuration a draft means, with `workers` and `frames` settled by the caller.
+    fn settle(draft: &mut Draft, workers: Vec<usize>, frames: u32) -> Config {
+        let usual = SwitchConfig::default();
+        let switch = SwitchConfig {
+            control_socket: draft.control_socket.take().unwrap_or(usual.control_socket),
+            control_group: draft.control_group.take(),
+            workers,
+            frames,
+            poll: draft.poll.unwrap_or(usual.poll),
+            fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
+        };
+        let (bridges, ports, fdb) = (&mut draft.bridges, &mut draft.ports, &mut draft.fdb);
+        Config { switch, bridges: std::mem::take(bridges), ports: std::mem::take(ports), fdb: std::mem::take(fdb) }
+    }
 }
 
 impl Default for SwitchConfig {
