@@ -33,7 +33,8 @@ pub(super) fn whole(config: &Config, draft: &Draft, source: &Source<'_>, cores: 
     let mut add = |spot: &Spot, findings: Vec<Finding>| {
         errors.extend(findings.into_iter().map(|(key, problem)| source.error(spot, &key, problem)));
     };
-    add(&draft.switch_spot, switch(&config.switch, config.ports.len(), cores));
+    add(&draft.switch_spot, switch(&config.switch, cores));
+    add(&draft.switch_spot, pool(config, draft.frames.is_some()).into_iter().collect());
     let too_many = statics_total(config.fdb.len(), config.switch.fdb_entries);
     add(&draft.switch_spot, too_many.map(|problem| finding("fdb_entries", problem)).into_iter().collect());
     if let Some(spot) = draft.bridge_spots.get(DOMAINS_MAX) {
@@ -70,8 +71,8 @@ pub(super) fn whole(config: &Config, draft: &Draft, source: &Source<'_>, cores: 
     errors
 }
 
-/// Rules of `[switch]` for a switch of `ports` ports.
-fn switch(switch: &SwitchConfig, ports: usize, cores: Option<&[usize]>) -> Vec<Finding> {
+/// Rules of `[switch]` alone.
+fn switch(switch: &SwitchConfig, cores: Option<&[usize]>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let path = &switch.control_socket;
     let file = path.rsplit('/').next().unwrap_or_default();
@@ -86,11 +87,21 @@ fn switch(switch: &SwitchConfig, ports: usize, cores: Option<&[usize]>) -> Vec<F
         }
     }
     findings.extend(workers(&switch.workers, cores).map(|problem| finding("workers", problem)));
-    let needed = frames_needed(ports);
-    if ports <= PORTS_MAX && switch.frames < needed {
-        findings.push(finding("frames", Problem::FramesTooFew { frames: switch.frames, ports, needed }));
-    }
     findings
+}
+
+/// The pool must hold the ports. Its size is `named` by the text, or that of the running switch.
+fn pool(config: &Config, named: bool) -> Option<Finding> {
+    let (frames, ports) = (config.switch.frames, config.ports.len());
+    let needed = frames_needed(ports);
+    if ports > PORTS_MAX || frames >= needed {
+        return None;
+    }
+    let problem = match named {
+        true => Problem::FramesTooFew { frames, ports, needed },
+        false => Problem::PoolFull { frames, ports, needed },
+    };
+    Some(finding("frames", problem))
 }
 
 fn workers(workers: &[usize], cores: Option<&[usize]>) -> Option<Problem> {
@@ -122,16 +133,15 @@ fn bridge_name(name: &str) -> Option<Problem> {
 
 /// What the kernel takes as an interface name (`dev_valid_name` of net/core/dev.c), less `lo`.
 fn interface_name(name: &str) -> Option<Problem> {
-    // The kernel's isspace() counts the byte 0xa0 too, whatever the encoding.
     let wrong = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '/' | ':');
     let why = match name {
         "" => "write the host end of a veth pair, like \"web0\"",
         "." | ".." => "no interface can be called that",
         "lo" => "the loopback interface cannot be a port",
         _ if name.len() > INTERFACE_NAME_MAX => "interface names have at most 15 bytes",
-        _ if name.contains(wrong) || name.bytes().any(|byte| byte == 0xa0) => {
-            "interface names have no spaces, '/', ':' or control characters"
-        }
+        _ if name.contains(wrong) => "interface names have no spaces, '/', ':' or control characters",
+        // The kernel's isspace() knows only single bytes, and takes this one for Latin-1.
+        _ if name.bytes().any(|byte| byte == 0xa0) => "the kernel takes a byte of this name (0xa0) for a space",
         _ => return None,
     };
     Some(Problem::InterfaceName { name: name.to_string(), why })

@@ -93,7 +93,7 @@ pub enum Problem {
     Syntax(String),
     #[error("unknown key {} ({hint})", quote(key))]
     UnknownKey { key: String, hint: String },
-    #[error("\"{key}\" must be {expected}, not {found}")]
+    #[error("\"{key}\" is {found}; write {expected}")]
     WrongType { key: String, expected: &'static str, found: &'static str },
     #[error("\"{key}\" is missing; add {example}")]
     Missing { key: &'static str, example: &'static str },
@@ -219,13 +219,13 @@ pub(super) fn hint<'a>(word: &str, what: &str, known: impl Iterator<Item = &'a s
     let near = known.clone().map(|name| (distance(word, name), name)).min();
     if let Some((steps, name)) = near
         && steps <= 2
-        && steps < name.chars().count()
+        && 2 * steps < name.chars().count()
     {
         return format!("did you mean {}?", quote(name));
     }
     let mut names: Vec<String> = known.clone().take(NAMES_SHOWN).map(quote).collect();
     if names.is_empty() {
-        return format!("there is no {what} yet");
+        return format!("there is no {what} yet, add a [[{what}]]");
     }
     if known.count() > NAMES_SHOWN {
         names.push("...".to_string());
@@ -275,7 +275,7 @@ mod tests {
     fn hints_name_the_likely_word_or_all() {
         assert_eq!(hint("pod", "bridge", ["pods", "blue"].into_iter()), "did you mean \"pods\"?");
         assert_eq!(hint("elephant", "bridge", ["pods", "blue"].into_iter()), "known bridges: \"pods\", \"blue\"");
-        assert_eq!(hint("x", "bridge", [].into_iter()), "there is no bridge yet");
+        assert_eq!(hint("x", "bridge", [].into_iter()), "there is no bridge yet, add a [[bridge]]");
         assert_eq!(hint("xy", "bridge", ["a"].into_iter()), "known bridges: \"a\"");
         let many: Vec<String> = (0..11).map(|n| format!("bridge{n}")).collect();
         let text = hint("q", "bridge", many.iter().map(String::as_str));

@@ -96,8 +96,12 @@ pub(super) fn read(source: &Source<'_>) -> Result<Draft, ConfigErrors> {
     match DeTable::parse(source.text) {
         Ok(root) => read_file(source, &mut errors, root.get_ref(), &mut draft),
         Err(error) => {
-            let spot = Spot { at: error.span().map_or(0, |span| span.start), ..Spot::default() };
-            let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+            let span = error.span().unwrap_or(0..0);
+            let mut message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+            if let Some(at) = source.text.get(span.clone()).filter(|at| !at.trim().is_empty()) {
+                message.push_str(&format!(", at {}", quote(at)));
+            }
+            let spot = Spot { at: span.start, ..Spot::default() };
             errors.push(source.error(&spot, "", Problem::Syntax(message)));
         }
     }
@@ -110,13 +114,13 @@ fn read_file(source: &Source<'_>, errors: &mut Vec<ConfigError>, root: &DeTable<
     let mut file = Section { source, errors, table: root, spot };
     file.refuse_unknown(FILE_KEYS);
     draft.switch_spot.object = "switch".to_string();
-    if let Some(mut switch) = file.table("switch", "one table: write [switch] once, in single brackets") {
+    if let Some(mut switch) = file.table("switch", "one table, [switch] in single brackets") {
         switch.refuse_unknown(SWITCH_KEYS);
         read_switch(&mut switch, draft);
     }
-    let bridges = file.tables("bridge", "a list of tables: write [[bridge]] in double brackets");
-    let ports = file.tables("port", "a list of tables: write [[port]] in double brackets");
-    let entries = file.tables("fdb", "a list of tables: write [[fdb]] in double brackets");
+    let bridges = file.tables("bridge", "a list of tables, [[bridge]] in double brackets");
+    let ports = file.tables("port", "a list of tables, [[port]] in double brackets");
+    let entries = file.tables("fdb", "a list of tables, [[fdb]] in double brackets");
     for (number, (at, table)) in bridges.into_iter().enumerate() {
         let mut section = file.inner(at, table, object_name("bridge", table, "name", number));
         section.refuse_unknown(BRIDGE_KEYS);
@@ -224,7 +228,7 @@ impl<'t> Section<'_, 't> {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
             DeValue::Float(_) => "a float",
-            DeValue::Boolean(_) => "true or false",
+            DeValue::Boolean(_) => "a boolean",
             DeValue::Datetime(_) => "a date",
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
@@ -300,7 +304,7 @@ impl<'t> Section<'_, 't> {
     fn number(&mut self, key: &'static str, min: u32, max: u32) -> Option<u32> {
         let value = self.table.get(key)?.get_ref();
         let Some(integer) = value.as_integer() else {
-            self.wrong_type(key, "an integer", value);
+            self.wrong_type(key, "an integer, without quotes or a point", value);
             return None;
         };
         let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok();
