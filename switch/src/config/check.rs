@@ -17,8 +17,11 @@ const INTERFACE_NAME_MAX: usize = 15;
 /// Longest bridge name in bytes.
 const BRIDGE_NAME_MAX: usize = 63;
 
-/// Longest group name in bytes (`LOGIN_NAME_MAX` of limits.h is the same size class).
+/// Longest group name in bytes (groupadd(8)).
 const GROUP_NAME_MAX: usize = 32;
+
+/// Checking stops after so many errors: nobody reads on, and hints for a million of them take long.
+const ERRORS_KEPT: usize = 1_000;
 
 /// A broken rule and the key to point at.
 pub(super) type Finding = (String, Problem);
@@ -27,48 +30,72 @@ fn finding(key: &str, problem: Problem) -> Finding {
     (key.to_string(), problem)
 }
 
+/// The errors found in one text.
+struct Report<'r> {
+    source: &'r Source<'r>,
+    errors: Vec<ConfigError>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, spot: &Spot, findings: impl IntoIterator<Item = Finding>) {
+        let source = self.source;
+        self.errors.extend(findings.into_iter().map(|(key, problem)| source.error(spot, &key, problem)));
+    }
+
+    fn full(&self) -> bool {
+        self.errors.len() >= ERRORS_KEPT
+    }
+}
+
 /// Every broken rule of `config`, which was read from `draft`; `cores` are the usable ones, if known.
 pub(super) fn whole(config: &Config, draft: &Draft, source: &Source<'_>, cores: Option<&[usize]>) -> Vec<ConfigError> {
-    let mut errors = Vec::new();
-    let mut add = |spot: &Spot, findings: Vec<Finding>| {
-        errors.extend(findings.into_iter().map(|(key, problem)| source.error(spot, &key, problem)));
-    };
-    add(&draft.switch_spot, switch(&config.switch, cores));
-    add(&draft.switch_spot, pool(config, draft.frames.is_some()).into_iter().collect());
+    let mut report = Report { source, errors: Vec::new() };
+    report.add(&draft.switch_spot, switch(&config.switch, cores));
+    report.add(&draft.switch_spot, pool(config, draft.frames.is_some()));
     let too_many = statics_total(config.fdb.len(), config.switch.fdb_entries);
-    add(&draft.switch_spot, too_many.map(|problem| finding("fdb_entries", problem)).into_iter().collect());
+    report.add(&draft.switch_spot, too_many.map(|problem| finding("fdb_entries", problem)));
     if let Some(spot) = draft.bridge_spots.get(DOMAINS_MAX) {
-        add(spot, vec![finding("", Problem::TooManyBridges { count: config.bridges.len() })]);
+        report.add(spot, [finding("", Problem::TooManyBridges { count: config.bridges.len() })]);
     }
     if let Some(spot) = draft.port_spots.get(PORTS_MAX) {
-        add(spot, vec![finding("", Problem::TooManyPorts { count: config.ports.len() })]);
+        report.add(spot, [finding("", Problem::TooManyPorts { count: config.ports.len() })]);
     }
     let mut names = HashMap::new();
     for (bridge, spot) in config.bridges.iter().zip(&draft.bridge_spots) {
-        add(spot, bridge_name(&bridge.name).map(|problem| finding("name", problem)).into_iter().collect());
+        report.add(spot, bridge_name(&bridge.name).map(|problem| finding("name", problem)));
         if let Some(first) = names.insert(bridge.name.as_str(), spot) {
-            add(spot, vec![finding("name", Problem::BridgeTwice { line: source.line(first) })]);
+            report.add(spot, [finding("name", Problem::BridgeTwice { line: source.line(first) })]);
         }
     }
-    let known = |name: &str| names.contains_key(name);
+    objects(config, draft, &mut report, &|name| names.contains_key(name));
+    report.errors
+}
+
+/// The ports and static entries of [`whole`]: what refers to something else.
+fn objects(config: &Config, draft: &Draft, report: &mut Report<'_>, known: &dyn Fn(&str) -> bool) {
     let mut ports: HashMap<&str, (&PortConfig, &Spot)> = HashMap::new();
     for (config_port, spot) in config.ports.iter().zip(&draft.port_spots) {
-        add(spot, port(config_port, config, &known));
+        if report.full() {
+            return;
+        }
+        report.add(spot, port(config_port, config, known));
         if let Some((first, at)) = ports.insert(&config_port.interface, (config_port, spot)) {
-            let (line, domains) = (source.line(at), domain_list(first));
-            add(spot, vec![finding("interface", Problem::PortTwice { line, domains })]);
+            let (line, domains) = (report.source.line(at), domain_list(first));
+            report.add(spot, [finding("interface", Problem::PortTwice { line, domains })]);
         }
     }
     let mut entries = HashMap::new();
     for (entry, spot) in config.fdb.iter().zip(&draft.fdb_spots) {
+        if report.full() {
+            return;
+        }
         let on = ports.get(entry.port.as_str()).map(|(port, _)| *port);
-        add(spot, static_entry(entry, on, config, &known));
+        report.add(spot, static_entry(entry, on, config, known));
         if let Some(first) = entries.insert((entry.mac, entry.bridge.as_str()), spot) {
-            let (bridge, line) = (entry.bridge.clone(), source.line(first));
-            add(spot, vec![finding("mac", Problem::StaticTwice { bridge, line })]);
+            let (bridge, line) = (entry.bridge.clone(), report.source.line(first));
+            report.add(spot, [finding("mac", Problem::StaticTwice { bridge, line })]);
         }
     }
-    errors
 }
 
 /// Rules of `[switch]` alone.

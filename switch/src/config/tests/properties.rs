@@ -242,3 +242,13 @@ proptest! {
         prop_assert!(Config::diff(&new, &new).is_empty());
     }
 }
+
+#[test]
+fn deep_nesting_never_overflows_the_stack() {
+    let deep = |open: &str| open.repeat(100_000);
+    probe(&format!("a = {}", deep("[")));
+    probe(&format!("a = {}", deep("{ a = ")));
+    probe(&format!("{}a = 1", deep("a.")));
+    probe(&format!("[{}a]", deep("a.")));
+    probe(&format!("[[port]]\ntrunk.{}a = 1", deep("1.")));
+}

@@ -77,6 +77,15 @@ fn the_switch_has_room_for_so_many_ports_and_bridges() {
     );
 }
 
+#[test]
+fn a_text_full_of_errors_is_refused_soon() {
+    let bridges: String = (0..DOMAINS_MAX).map(|n| format!("[[bridge]]\nname = \"bridge-{n}\"\n")).collect();
+    let ports: String = (0..50_000).map(|n| format!("[[port]]\ninterface = \"p{n}\"\nbridge = \"x{n}\"\n")).collect();
+    let errors = parse(&(bridges + &ports)).unwrap_err();
+    assert!((1_000..1_010).contains(&errors.all().len()), "{}", errors.all().len());
+    assert!(errors.to_string().lines().count() == 21);
+}
+
 /// Whole files.
 const FILE: &[(&str, &str)] = &[
     ("[switch", "1:8: not valid TOML: unclosed table, expected `]`"),
