@@ -5,6 +5,7 @@
 //! ARCHITECTURE.md has the picture.
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod ids;
 pub mod limits;
 pub mod path;

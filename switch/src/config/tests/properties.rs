@@ -1,0 +1,254 @@
+//! Arbitrary text never panics, valid configurations survive a round trip, and a diff leads where it says.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::{DEMO, VLAN};
+use crate::config::{BridgeConfig, Config, Diff, PollMode, PortConfig, StaticEntry, SwitchConfig};
+use crate::ids::Mac;
+
+const BRIDGES: [&str; 4] = ["pods", "blue", "Green_2", "a.b-c"];
+const PORTS: [&str; 5] = ["web0", "db0", "it's", "quo\"te\\", "15-bytes-is-max"];
+
+/// Parses and checks what every outcome must obey.
+fn probe(text: &str) {
+    match Config::parse("f", text, &[0, 1]) {
+        Ok(config) => assert_eq!(Config::parse("f", &config.to_toml(), &[0, 1]), Ok(config)),
+        Err(errors) => {
+            assert!(!errors.all().is_empty());
+            for error in errors.all() {
+                let line = error.to_string();
+                assert!(!line.contains(char::is_control), "one line: {line:?}");
+                let place = error.place.as_ref().unwrap();
+                assert!(place.line >= 1 && place.line <= text.split('\n').count(), "{line}");
+                assert!(line.starts_with(&format!("f:{}:{}: ", place.line, place.column)), "{line}");
+            }
+        }
+    }
+}
+
+/// Words of the format in any order: gets much further into the reader than random characters.
+fn soup() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "[switch]",
+        "[[bridge]]",
+        "[[port]]",
+        "[[fdb]]",
+        "[port.trunk]",
+        "\n",
+        "\n",
+        "name",
+        "interface",
+        "bridge",
+        "trunk",
+        "workers",
+        "frames",
+        "poll",
+        "mac",
+        "port",
+        "10",
+        "0",
+        "4095",
+        "-1",
+        "99999999999",
+        "=",
+        "=",
+        "=",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "\"pods\"",
+        "\"web0\"",
+        "\"02:00:00:00:00:01\"",
+        "true",
+        "1.5",
+        "1979-05-27",
+        "#",
+        "\"",
+        "'''",
+        ".",
+    ]);
+    vec(word, 0..60).prop_map(|words| words.join(" "))
+}
+
+/// A working file with a stretch replaced.
+fn damaged() -> impl Strategy<Value = String> {
+    let file = prop::sample::select(vec![DEMO, VLAN]);
+    (file, any::<prop::sample::Index>(), 0usize..30, "\\PC{0,8}").prop_map(|(file, at, cut, with)| {
+        let letters: Vec<char> = file.chars().collect();
+        let at = at.index(letters.len());
+        let head: String = letters[..at].iter().collect();
+        let tail: String = letters[(at + cut).min(letters.len())..].iter().collect();
+        head + &with + &tail
+    })
+}
+
+fn switch() -> impl Strategy<Value = SwitchConfig> {
+    let socket = "/[a-z0-9 '\"\\\\#/]{0,40}[a-z'\"\\\\]";
+    let group = option::of("[a-z'\"\\\\]{1,32}");
+    (socket, group, btree_set(0usize..64, 1..16), 1024u32..2_097_152, any::<bool>(), 16u32..1_048_576).prop_map(
+        |(control_socket, control_group, workers, frames, spin, fdb_entries)| SwitchConfig {
+            control_socket,
+            control_group,
+            workers: workers.into_iter().rev().collect(),
+            frames,
+            poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
+            fdb_entries,
+        },
+    )
+}
+
+/// A port whose domains are drawn from `bridges`: each bridge is untagged, tagged, or not carried.
+fn port(interface: &str, bridges: Vec<String>) -> impl Strategy<Value = PortConfig> + use<> {
+    let interface = interface.to_string();
+    let vlans = btree_set(1u16..4095, bridges.len());
+    let roles = (0..=bridges.len(), vec(any::<bool>(), bridges.len()));
+    (vlans, roles, any::<[bool; 5]>(), 0u32..1_048_577).prop_map(move |(vlans, (native, tagged), flags, mac_limit)| {
+        let [isolated, learning, flood_unicast, flood_broadcast, flood_multicast] = flags;
+        let carried = bridges.iter().zip(vlans).enumerate().filter(|(index, _)| *index != native && tagged[*index]);
+        let trunk: BTreeMap<u16, String> = carried.map(|(_, (name, vlan))| (vlan, name.clone())).collect();
+        // Somewhere it must be: with nothing drawn, the first bridge is its untagged one.
+        let bridge = bridges.get(native).or(if trunk.is_empty() { bridges.first() } else { None }).cloned();
+        let interface = interface.clone();
+        PortConfig {
+            interface,
+            bridge,
+            trunk,
+            isolated,
+            learning,
+            flood_unicast,
+            flood_broadcast,
+            flood_multicast,
+            mac_limit,
+        }
+    })
+}
+
+fn static_entries(ports: Vec<PortConfig>) -> impl Strategy<Value = Vec<StaticEntry>> {
+    let picks = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>());
+    let most = if ports.is_empty() { 0 } else { 8 };
+    btree_map(1u64..12, picks, 0..=most).prop_map(move |picked| {
+        let entry = |(bits, (port, domain, sticky)): (u64, (prop::sample::Index, prop::sample::Index, bool))| {
+            let port = port.get(&ports);
+            let domains: Vec<&str> = port.domains().collect();
+            let (bridge, port) = (domain.get(&domains).to_string(), port.interface.clone());
+            StaticEntry { mac: Mac::from_bits(bits), bridge, port, sticky }
+        };
+        picked.into_iter().map(entry).collect()
+    })
+}
+
+/// A configuration that keeps every rule.
+fn config() -> impl Strategy<Value = Config> {
+    let bridges = prop::sample::subsequence(BRIDGES.to_vec(), 1..=BRIDGES.len());
+    let interfaces = prop::sample::subsequence(PORTS.to_vec(), 0..=PORTS.len());
+    (bridges, interfaces)
+        .prop_flat_map(|(bridges, interfaces)| {
+            let names: Vec<String> = bridges.iter().map(|name| name.to_string()).collect();
+            let ports: Vec<_> = interfaces.into_iter().map(|interface| port(interface, names.clone())).collect();
+            (Just(names.clone()), vec(10u32..1_000_001, names.len()), ports)
+        })
+        .prop_flat_map(|(names, ages, ports)| {
+            let bridges = names.into_iter().zip(ages);
+            let bridges: Vec<_> = bridges.map(|(name, ageing_seconds)| BridgeConfig { name, ageing_seconds }).collect();
+            (switch(), Just(bridges), Just(ports.clone()), static_entries(ports))
+        })
+        .prop_map(|(switch, bridges, ports, fdb)| Config { switch, bridges, ports, fdb })
+}
+
+/// Every name in `config` names something that is there.
+fn coherent(config: &Config) {
+    for port in &config.ports {
+        assert!(port.domains().all(|domain| config.bridge(domain).is_some()), "{port:?}");
+    }
+    for entry in &config.fdb {
+        let port = config.port(&entry.port).unwrap();
+        assert!(port.domains().any(|domain| domain == entry.bridge), "{entry:?} {port:?}");
+    }
+}
+
+/// Follows `diff` step by step in the documented order.
+fn apply(config: &mut Config, diff: &Diff) {
+    config.fdb.retain(|entry| !diff.fdb_removed.contains(entry));
+    coherent(config);
+    config.ports.retain(|port| !diff.ports_removed.contains(&port.interface));
+    coherent(config);
+    config.bridges.extend(diff.bridges_added.iter().cloned());
+    for changed in &diff.bridges_changed {
+        config.bridges.iter_mut().find(|bridge| bridge.name == changed.name).unwrap().clone_from(changed);
+    }
+    for change in &diff.ports_changed {
+        let port = config.ports.iter_mut().find(|port| port.interface == change.port.interface).unwrap();
+        assert_eq!(change.membership, !port.domains().eq(change.port.domains()) || port.trunk != change.port.trunk);
+        port.clone_from(&change.port);
+        coherent(config);
+    }
+    config.ports.extend(diff.ports_added.iter().cloned());
+    coherent(config);
+    config.bridges.retain(|bridge| !diff.bridges_removed.contains(&bridge.name));
+    coherent(config);
+    config.fdb.extend(diff.fdb_added.iter().cloned());
+    coherent(config);
+}
+
+fn sorted(mut config: Config) -> Config {
+    config.bridges.sort_by(|a, b| a.name.cmp(&b.name));
+    config.ports.sort_by(|a, b| a.interface.cmp(&b.interface));
+    config.fdb.sort_by(|a, b| (a.mac, &a.bridge).cmp(&(b.mac, &b.bridge)));
+    config
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,200}") {
+        probe(&text);
+    }
+
+    #[test]
+    fn arbitrary_words_never_panic(text in soup()) {
+        probe(&text);
+    }
+
+    #[test]
+    fn damaged_files_never_panic(text in damaged()) {
+        probe(&text);
+    }
+
+    #[test]
+    fn valid_configurations_survive_a_round_trip(config in config()) {
+        let text = config.to_toml();
+        let again = Config::parse("t", &text, &[]);
+        prop_assert_eq!(again.as_ref(), Ok(&config), "{}", text);
+        // The JSON form has the same keys and values as the text.
+        let from_text: serde_json::Value = toml::from_str(&text).unwrap();
+        prop_assert_eq!(from_text, serde_json::to_value(&config).unwrap());
+    }
+
+    #[test]
+    fn a_diff_leads_from_one_to_the_other(old in config(), new in config()) {
+        let diff = Config::diff(&old, &new);
+        let mut config = old.clone();
+        apply(&mut config, &diff);
+        config.switch = new.switch.clone();
+        prop_assert_eq!(sorted(config), sorted(new.clone()));
+        prop_assert_eq!(diff.restart_needed.is_empty(), old.switch == new.switch);
+        prop_assert!(Config::diff(&new, &new).is_empty());
+    }
+}
+
+#[test]
+fn deep_nesting_never_overflows_the_stack() {
+    let deep = |open: &str| open.repeat(100_000);
+    probe(&format!("a = {}", deep("[")));
+    probe(&format!("a = {}", deep("{ a = ")));
+    probe(&format!("{}a = 1", deep("a.")));
+    probe(&format!("[{}a]", deep("a.")));
+    probe(&format!("[[port]]\ntrunk.{}a = 1", deep("1.")));
+}

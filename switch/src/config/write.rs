@@ -1,0 +1,80 @@
+//! A configuration as TOML text, for `show-config`: the same form a user writes, every value spelled out.
+
+use std::fmt::Write;
+
+use super::{Config, PortConfig, SwitchConfig};
+
+impl Config {
+    /// The text that [`Config::parse`] reads back to an equal configuration.
+    pub fn to_toml(&self) -> String {
+        let mut text = Text(String::from("[switch]\n"));
+        for (key, value) in self.switch.items() {
+            text.optional(key, value);
+        }
+        for bridge in &self.bridges {
+            text.0.push_str("\n[[bridge]]\n");
+            text.key("name", quoted(&bridge.name));
+            text.key("ageing_seconds", bridge.ageing_seconds);
+        }
+        for port in &self.ports {
+            text.0.push_str("\n[[port]]\n");
+            text.key("interface", quoted(&port.interface));
+            text.optional("bridge", port.bridge.as_deref().map(quoted));
+            text.optional("trunk", trunk(port));
+            text.key("isolated", port.isolated);
+            text.key("learning", port.learning);
+            text.key("flood_unicast", port.flood_unicast);
+            text.key("flood_broadcast", port.flood_broadcast);
+            text.key("flood_multicast", port.flood_multicast);
+            text.key("mac_limit", port.mac_limit);
+        }
+        for entry in &self.fdb {
+            text.0.push_str("\n[[fdb]]\n");
+            text.key("mac", quoted(&entry.mac.to_string()));
+            text.key("bridge", quoted(&entry.bridge));
+            text.key("port", quoted(&entry.port));
+            text.key("sticky", entry.sticky);
+        }
+        text.0
+    }
+}
+
+impl SwitchConfig {
+    /// Every key of `[switch]` with its value as TOML, `None` when it is not set; always in this order.
+    pub(super) fn items(&self) -> [(&'static str, Option<String>); 6] {
+        [
+            ("control_socket", Some(quoted(&self.control_socket))),
+            ("control_group", self.control_group.as_deref().map(quoted)),
+            ("workers", Some(format!("{:?}", self.workers))),
+            ("frames", Some(self.frames.to_string())),
+            ("poll", Some(quoted(self.poll.as_str()))),
+            ("fdb_entries", Some(self.fdb_entries.to_string())),
+        ]
+    }
+}
+
+fn trunk(port: &PortConfig) -> Option<String> {
+    let vlans: Vec<String> = port.trunk.iter().map(|(vlan, domain)| format!("{vlan} = {}", quoted(domain))).collect();
+    (!vlans.is_empty()).then(|| format!("{{ {} }}", vlans.join(", ")))
+}
+
+/// `text` as a TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// TOML text being written line by line.
+struct Text(String);
+
+impl Text {
+    fn key(&mut self, key: &str, value: impl std::fmt::Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn optional(&mut self, key: &str, value: Option<String>) {
+        if let Some(value) = value {
+            self.key(key, value);
+        }
+    }
+}
