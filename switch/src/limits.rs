@@ -84,7 +84,7 @@ const _: () = assert!(FRAME_SIZE.is_power_of_two());
 const _: () = assert!(FRAME_ROOM * SEGMENTS_MAX >= FRAME_LEN_MAX);
 const _: () = assert!(FRAME_ROOM <= u16::MAX as usize);
 const _: () = assert!(RING_SIZE.is_power_of_two() && RING_SIZE as usize >= 2 * BURST);
-const _: () = assert!(FILL_MAX <= RING_SIZE && FILL_MIN as usize >= SEGMENTS_MAX + 1);
+const _: () = assert!(FILL_MAX <= RING_SIZE && FILL_MIN as usize > SEGMENTS_MAX);
 const _: () = assert!(PORTS_MAX < u16::MAX as usize && DOMAINS_MAX < 1 << 12);
 const _: () = assert!(FREE_LOCAL_MAX >= 2 * FREE_BATCH && FREE_BATCH <= BURST);
 const _: () = assert!(FRAMES_DEFAULT >= FRAMES_MIN && FRAMES_DEFAULT <= FRAMES_MAX);
