@@ -10,3 +10,4 @@ pub mod ids;
 pub mod limits;
 pub mod path;
 pub mod port;
+pub mod table;

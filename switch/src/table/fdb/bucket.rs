@@ -1,0 +1,159 @@
+//! Slots and buckets: the lock-free protocol of the FDB. Called by `fdb` alone, on any thread.
+//!
+//! A slot is a key word and a value word, and goes round four states:
+//!
+//! | state   | key | value          | left by                                                      |
+//! |---------|-----|----------------|--------------------------------------------------------------|
+//! | free    | 0   | dead (g)       | `claim`: compare-exchange key 0 -> K, won by one inserter     |
+//! | claimed | K   | dead (g)       | `publish`: that inserter stores value live (g+1)              |
+//! | live    | K   | live (g+1)     | `replace`: compare-exchange of the value (refresh, move), or  |
+//! |         |     |                | `remove`: compare-exchange value live -> dead, won by one     |
+//! | dying   | K   | dead (g+1)     | `release`: that remover stores key 0                          |
+//!
+//! Whoever wins the step into `claimed` or `dying` is the only one who may leave it. A thread held up
+//! there costs the table one slot meanwhile and stops nobody: others take the slot for absent.
+//! While the value is live and its generation stands, the key cannot change. So a key read between
+//! two reads of the value with one generation is that value's key, and a compare-exchange on the
+//! value succeeds only under the key it was read with.
+
+use super::entry::{Hit, Kind, Value};
+use super::sync::{AtomicU64, Ordering};
+use crate::ids::PortId;
+
+/// Slots of a bucket: one cache line. The model checker gets by with one, to keep its search small.
+pub(super) const SLOTS: usize = if cfg!(loom) { 1 } else { 4 };
+
+const NO_KEY: u64 = 0;
+
+/// One cache line of slots.
+#[repr(align(64))]
+pub(super) struct Bucket {
+    slots: [Slot; SLOTS],
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+impl Bucket {
+    pub(super) fn new() -> Bucket {
+        Bucket { slots: std::array::from_fn(|_| Slot::new()) }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot; SLOTS] {
+        &self.slots
+    }
+
+    /// Reads the bucket's line and drops the result: a prefetch in safe code, since the reader of
+    /// this word does not wait for it.
+    pub(super) fn touch(&self) {
+        let [slot, ..] = &self.slots;
+        std::hint::black_box(slot.key.load(Ordering::Relaxed));
+    }
+
+    /// Slots in use, going by their keys.
+    pub(super) fn used(&self) -> usize {
+        self.slots.iter().filter(|slot| !slot.is_free()).count()
+    }
+
+    /// A slot not in use.
+    pub(super) fn vacancy(&self) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.is_free())
+    }
+}
+
+/// One entry's place.
+pub(super) struct Slot {
+    key: AtomicU64,
+    value: AtomicU64,
+}
+
+impl Slot {
+    fn new() -> Slot {
+        Slot { key: AtomicU64::new(NO_KEY), value: AtomicU64::new(Value::VACANT.word()) }
+    }
+
+    fn is_free(&self) -> bool {
+        self.key.load(Ordering::Relaxed) == NO_KEY
+    }
+
+    /// The live entry under `key`, if this slot holds it. Writes nothing.
+    pub(super) fn get(&self, key: u64) -> Option<Live<'_>> {
+        // Acquire: who finds a copy gone goes on to see the one it went in favour of.
+        if self.key.load(Ordering::Acquire) != key {
+            return None;
+        }
+        let (found, live) = self.read()?;
+        (found == key).then_some(live)
+    }
+
+    /// The live entry of this slot, key and value of one binding. Writes nothing.
+    pub(super) fn read(&self) -> Option<(u64, Live<'_>)> {
+        let mut before = Value::from_word(self.value.load(Ordering::Acquire));
+        while before.is_live() {
+            // Acquire pairs with `release`: if this reads a key bound after `before` died, the load
+            // below sees that death.
+            let key = self.key.load(Ordering::Acquire);
+            let value = Value::from_word(self.value.load(Ordering::Acquire));
+            if value.same_binding(before) {
+                return value.hit().map(|hit| (key, Live { slot: self, value, hit }));
+            }
+            before = value;
+        }
+        None
+    }
+
+    /// Binds the free slot to `key` and returns its last, dead value for [`publish`](Slot::publish);
+    /// `None` if another thread was first.
+    pub(super) fn claim(&self, key: u64) -> Option<Value> {
+        self.key.compare_exchange(NO_KEY, key, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        // The acquire above pairs with `release`, so this is the last binding's end, which nobody
+        // but the claimer may change.
+        Some(Value::from_word(self.value.load(Ordering::Relaxed)))
+    }
+
+    /// Makes a claimed slot live. Only the thread that claimed it may call this, and once.
+    pub(super) fn publish(&self, value: Value) {
+        self.value.store(value.word(), Ordering::Release);
+    }
+
+    fn swap(&self, seen: Value, new: Value) -> bool {
+        self.value.compare_exchange(seen.word(), new.word(), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn release(&self) {
+        self.key.store(NO_KEY, Ordering::Release);
+    }
+}
+
+/// An entry as it was read: where, and what it said.
+#[derive(Clone, Copy)]
+pub(super) struct Live<'a> {
+    slot: &'a Slot,
+    value: Value,
+    /// The contents.
+    pub(super) hit: Hit,
+}
+
+impl Live<'_> {
+    /// Changes the contents; false if they changed since they were read, under whatever key.
+    pub(super) fn replace(&self, port: PortId, kind: Kind, stamp_s: u32) -> bool {
+        self.slot.swap(self.value, self.value.with(port, kind, stamp_s))
+    }
+
+    /// Ends the entry and frees its slot; false if the contents changed since they were read.
+    ///
+    /// `gone` runs in between, so that what it gives back is there for whoever takes the slot next.
+    pub(super) fn remove(&self, gone: impl FnOnce(Hit)) -> bool {
+        let won = self.slot.swap(self.value, self.value.dead());
+        if won {
+            gone(self.hit);
+            self.slot.release();
+        }
+        won
+    }
+
+    /// Where the entry stands.
+    pub(super) fn slot(&self) -> &Slot {
+        self.slot
+    }
+}

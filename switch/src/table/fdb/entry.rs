@@ -1,0 +1,227 @@
+//! What one FDB entry says, and how it is packed into the two words of a slot. Pure values, any thread.
+
+use std::fmt;
+
+use crate::ids::{DomainId, Mac, PortId};
+use crate::limits::{DOMAINS_MAX, PORTS_MAX};
+
+/// What an address is looked up by: the bridge domain above the 48 bits of the MAC address.
+///
+/// Never zero, because domains count from 1; zero is the key word of an empty slot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacKey(u64);
+
+const MAC_BITS: u32 = 48;
+const FIRST_DOMAIN: DomainId = match DomainId::new(1) {
+    Some(domain) => domain,
+    None => panic!("domain 1 exists"),
+};
+
+impl MacKey {
+    /// The key of `mac` in `domain`.
+    pub const fn new(domain: DomainId, mac: Mac) -> MacKey {
+        MacKey((domain.index() as u64) << MAC_BITS | mac.bits())
+    }
+
+    /// The bridge domain.
+    pub const fn domain(self) -> DomainId {
+        // Keys are built by `new` alone, so the number is always a domain's.
+        match DomainId::new((self.0 >> MAC_BITS) as usize) {
+            Some(domain) => domain,
+            None => FIRST_DOMAIN,
+        }
+    }
+
+    /// The MAC address.
+    pub const fn mac(self) -> Mac {
+        Mac::from_bits(self.0)
+    }
+
+    /// The key word of a slot: 60 bits, never zero.
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The key held in a slot's key word, or `None` for a word no key has.
+    pub(super) fn from_bits(bits: u64) -> Option<MacKey> {
+        DomainId::new((bits >> MAC_BITS) as usize).map(|_| MacKey(bits))
+    }
+}
+
+impl fmt::Display for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in bridge domain {}", self.mac(), self.domain().index())
+    }
+}
+
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.domain().index(), self.mac())
+    }
+}
+
+/// Where an entry comes from, which decides whether it moves and ages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// Learned from traffic: moves with its station and ages.
+    Dynamic,
+    /// Made by the user: neither moves nor ages.
+    Static,
+    /// Bound to its port, as the Linux bridge's `sticky`: neither moves nor ages.
+    Sticky,
+    /// An address of the switch itself: neither moves nor ages.
+    Local,
+}
+
+impl Kind {
+    const fn code(self) -> u64 {
+        match self {
+            Kind::Dynamic => 1,
+            Kind::Static => 2,
+            Kind::Sticky => 3,
+            Kind::Local => 4,
+        }
+    }
+
+    /// `None` for 0, the code of a slot without an entry, and for codes no kind has.
+    const fn from_code(code: u64) -> Option<Kind> {
+        match code {
+            1 => Some(Kind::Dynamic),
+            2 => Some(Kind::Static),
+            3 => Some(Kind::Sticky),
+            4 => Some(Kind::Local),
+            _ => None,
+        }
+    }
+}
+
+/// One address of the table, as a dump shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// The address and its bridge domain.
+    pub key: MacKey,
+    /// The port the address is behind.
+    pub port: PortId,
+    /// Where the entry comes from.
+    pub kind: Kind,
+    /// Second of the last refresh, on the clock the callers pass in; for fixed entries, of their making.
+    pub stamp_s: u32,
+}
+
+/// What a lookup finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hit {
+    /// The port the address is behind.
+    pub port: PortId,
+    /// Where the entry comes from.
+    pub kind: Kind,
+    /// Second of the last refresh.
+    pub stamp_s: u32,
+}
+
+impl Hit {
+    /// The entry this hit is, under `key`.
+    pub fn entry(self, key: MacKey) -> Entry {
+        Entry { key, port: self.port, kind: self.kind, stamp_s: self.stamp_s }
+    }
+}
+
+const STAMP_BITS: u32 = 32;
+const PORT_BITS: u32 = 12;
+const KIND_BITS: u32 = 3;
+const PORT_SHIFT: u32 = STAMP_BITS;
+const KIND_SHIFT: u32 = PORT_SHIFT + PORT_BITS;
+const GENERATION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
+
+const _: () = assert!(PORTS_MAX <= 1 << PORT_BITS && DOMAINS_MAX < 1 << (64 - MAC_BITS));
+
+/// The value word of a slot: generation (17 bits), kind (3, 0 = no entry), port (12), stamp (32).
+///
+/// The generation changes each time the slot is bound to a key. It makes a compare-exchange on the
+/// value also a comparison of the key: an updater that was held up while its slot went to another
+/// address fails. It would be fooled only by 131,072 rebindings in between that end with the same
+/// port, kind and second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Value(u64);
+
+impl Value {
+    /// The value of a slot never used.
+    pub(super) const VACANT: Value = Value(0);
+
+    pub(super) const fn from_word(word: u64) -> Value {
+        Value(word)
+    }
+
+    pub(super) const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// True while the slot holds an entry.
+    pub(super) const fn is_live(self) -> bool {
+        self.0 >> KIND_SHIFT & ((1 << KIND_BITS) - 1) != 0
+    }
+
+    /// What the slot says, or `None` while it holds no entry.
+    pub(super) fn hit(self) -> Option<Hit> {
+        let kind = Kind::from_code(self.0 >> KIND_SHIFT & ((1 << KIND_BITS) - 1))?;
+        let port = PortId::new((self.0 >> PORT_SHIFT & ((1 << PORT_BITS) - 1)) as usize)?;
+        Some(Hit { port, kind, stamp_s: self.0 as u32 })
+    }
+
+    /// The same binding with other contents.
+    pub(super) fn with(self, port: PortId, kind: Kind, stamp_s: u32) -> Value {
+        let generation = self.0 >> GENERATION_SHIFT << GENERATION_SHIFT;
+        Value(generation | kind.code() << KIND_SHIFT | (port.index() as u64) << PORT_SHIFT | u64::from(stamp_s))
+    }
+
+    /// The next binding of this slot, with its first contents. Generations wrap.
+    pub(super) fn rebound(self, port: PortId, kind: Kind, stamp_s: u32) -> Value {
+        Value(self.0.wrapping_add(1 << GENERATION_SHIFT)).with(port, kind, stamp_s)
+    }
+
+    /// The end of this binding: no entry, generation kept.
+    pub(super) fn dead(self) -> Value {
+        Value(self.0 >> GENERATION_SHIFT << GENERATION_SHIFT)
+    }
+
+    /// True while both were read in one binding, so under one key.
+    pub(super) fn same_binding(self, other: Value) -> bool {
+        (self.0 ^ other.0) >> GENERATION_SHIFT == 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_values_round_trip_at_their_limits() {
+        for domain in [1, 2, DOMAINS_MAX] {
+            for mac in [Mac::ZERO, Mac::BROADCAST, Mac::new([2, 0x42, 0xac, 0x11, 0, 2])] {
+                let domain = DomainId::new(domain).unwrap();
+                let key = MacKey::new(domain, mac);
+                assert_eq!((key.domain(), key.mac()), (domain, mac));
+                assert_eq!(MacKey::from_bits(key.bits()), Some(key));
+            }
+        }
+        assert_eq!(MacKey::from_bits(0), None);
+        for kind in [Kind::Dynamic, Kind::Static, Kind::Sticky, Kind::Local] {
+            for port in [0, PORTS_MAX - 1] {
+                for stamp_s in [0, u32::MAX] {
+                    let port = PortId::new(port).unwrap();
+                    let value = Value(u64::MAX).rebound(port, kind, stamp_s);
+                    assert_eq!(value.hit(), Some(Hit { port, kind, stamp_s }));
+                    assert!(value.same_binding(value.dead()) && value.dead().hit().is_none());
+                    assert!(!value.same_binding(value.rebound(port, kind, stamp_s)));
+                }
+            }
+        }
+        assert_eq!(Value::VACANT.hit(), None);
+    }
+
+    #[test]
+    fn a_key_names_its_address_and_domain() {
+        let key = MacKey::new(DomainId::new(7).unwrap(), Mac::new([2, 0, 0, 0, 0, 9]));
+        assert_eq!(key.to_string(), "02:00:00:00:00:09 in bridge domain 7");
+    }
+}
