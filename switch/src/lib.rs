@@ -10,4 +10,6 @@ pub mod ids;
 pub mod limits;
 pub mod path;
 pub mod port;
+pub mod stats;
 pub mod table;
+pub mod worker;

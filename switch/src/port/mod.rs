@@ -5,6 +5,7 @@
 //! test to the switch, `pcap` reads and writes capture files, `fault` wraps any of them and misbehaves.
 
 pub mod afxdp;
+pub mod mem;
 mod pool;
 
 use std::io;

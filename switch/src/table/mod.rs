@@ -1,5 +1,4 @@
-//! State shared by the workers and the control thread: the tables that decide where a frame goes.
-//!
-//! Nothing here reads a clock, a random source or the configuration: each is passed in.
+//! State that the packet path reads: the forwarding database and the configuration snapshot.
 
 pub mod fdb;
+pub mod snapshot;

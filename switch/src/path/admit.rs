@@ -1,0 +1,33 @@
+//! Stage 2: is the frame allowed in, and into which bridge domain (IEEE 802.1Q-2018 8.6.1, 8.6.2)?
+
+use super::{Burst, Ctx, Meta, Verdict};
+use crate::ids::DomainId;
+use crate::stats::Drop;
+use crate::table::snapshot::PortView;
+
+/// The VLAN id bits of a tag.
+pub const VLAN_ID_MASK: u16 = 0x0fff;
+
+/// Sets each lane's bridge domain, or drops it.
+pub fn admit(ctx: &mut Ctx<'_>, burst: &mut Burst) {
+    for lane in burst.lanes.iter_mut().filter(|lane| lane.verdict == Verdict::Pending) {
+        let port = ctx.view.port(lane.meta.port).filter(|port| port.forwarding);
+        match port.ok_or(Drop::RxPortDown).and_then(|port| domain(port, &lane.meta)) {
+            Ok(domain) => lane.meta.domain = Some(domain),
+            Err(reason) => lane.verdict = Verdict::Drop(reason),
+        }
+    }
+}
+
+#[inline]
+fn domain(port: &PortView, meta: &Meta) -> Result<DomainId, Drop> {
+    if meta.src.is_group() {
+        return Err(Drop::L2SourceGroup);
+    }
+    match meta.tci.map(|tci| tci & VLAN_ID_MASK) {
+        // A priority tag carries no VLAN id: the frame belongs where untagged ones do.
+        None | Some(0) => port.native().ok_or(Drop::VlanUntagged),
+        Some(VLAN_ID_MASK) => Err(Drop::VlanReserved),
+        Some(vlan) => port.domain_of(vlan).ok_or(Drop::VlanNotMember),
+    }
+}

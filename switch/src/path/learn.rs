@@ -1,0 +1,27 @@
+//! Stage 3: source addresses into the forwarding database (IEEE 802.1Q-2018 8.7).
+
+use super::{Burst, Ctx, Verdict};
+use crate::ids::Mac;
+use crate::table::fdb::{Learn, LearnLimits, MacKey};
+
+/// Learns each admitted lane's source address. A known address costs a lookup; its stamp is written at
+/// most once a second. A refused one changes nothing: the frame goes on, and answers to it are flooded.
+pub fn learn(ctx: &mut Ctx<'_>, burst: &mut Burst) {
+    for lane in burst.lanes.iter().filter(|lane| lane.verdict == Verdict::Pending) {
+        let meta = &lane.meta;
+        let (Some(port), Some(domain)) = (ctx.view.port(meta.port), meta.domain) else { continue };
+        if !port.flags.learning || meta.src == Mac::ZERO {
+            continue;
+        }
+        let limits = LearnLimits { port_max: port.mac_limit };
+        let stats = ctx.stats.port(meta.port);
+        match ctx.fdb.learn(MacKey::new(domain, meta.src), meta.port, ctx.now_s, limits) {
+            Learn::Known | Learn::Refreshed | Learn::RefusedStatic => {}
+            Learn::Learned => stats.learned.add(1),
+            Learn::Moved { .. } => stats.moved.add(1),
+            Learn::RefusedTableFull | Learn::RefusedPortLimit | Learn::RefusedTotalLimit => {
+                stats.learn_refused.add(1);
+            }
+        }
+    }
+}

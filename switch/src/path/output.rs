@@ -1,0 +1,145 @@
+//! Last stage: acts on the verdicts. Finishes checksums, sets the egress tag, floods by reference,
+//! queues frames by egress port, counts what is dropped.
+
+use super::vlan::{egress_tci, retag};
+use super::{Burst, Ctx, Meta, Verdict, checksum};
+use crate::ids::PortId;
+use crate::limits::VLAN_TAG;
+use crate::port::Frame;
+use crate::stats::Drop;
+use crate::table::snapshot::{FloodClass, Member};
+
+/// Empties the burst into the transmit stage and the pool.
+pub fn output(ctx: &mut Ctx<'_>, burst: &mut Burst) {
+    for lane in burst.lanes.drain(..) {
+        match lane.verdict {
+            Verdict::Port(port) => unicast(ctx, lane.frame, &lane.meta, port),
+            Verdict::Flood(class) => flood(ctx, lane.frame, &lane.meta, class),
+            Verdict::Drop(reason) => discard(ctx, lane.frame, lane.meta.port, reason),
+            Verdict::Pending => {
+                debug_assert!(false, "a stage left a lane without a verdict");
+                discard(ctx, lane.frame, lane.meta.port, Drop::RxMalformed);
+            }
+        }
+    }
+}
+
+/// Frees a frame and counts it at `port` under `reason`.
+#[inline]
+fn discard(ctx: &mut Ctx<'_>, frame: Frame, port: PortId, reason: Drop) {
+    ctx.stats.port(port).drop(reason, 1);
+    ctx.pool.free(frame);
+}
+
+#[inline]
+fn unicast(ctx: &mut Ctx<'_>, mut frame: Frame, meta: &Meta, port: PortId) {
+    let (ingress, egress) = (ctx.view.port(meta.port), ctx.view.port(port));
+    let Some(egress) = egress.filter(|view| view.forwarding) else {
+        return discard(ctx, frame, port, Drop::TxPortDown);
+    };
+    let Some(tagging) = meta.domain.and_then(|domain| egress.tagging(domain)) else {
+        return discard(ctx, frame, meta.port, Drop::L2NotMember);
+    };
+    if egress.flags.isolated && ingress.is_some_and(|view| view.flags.isolated) {
+        return discard(ctx, frame, meta.port, Drop::L2Isolated);
+    }
+    if !fits(&frame, meta.tci, egress.untagged_len_max) {
+        return discard(ctx, frame, port, Drop::MtuExceeded);
+    }
+    finish_checksum(ctx, &mut frame, meta);
+    if !retag(ctx.pool, &mut frame, meta.tci, egress_tci(meta.tci, tagging)) {
+        return discard(ctx, frame, port, Drop::PoolExhausted);
+    }
+    queue(ctx, port, frame);
+}
+
+/// True if the frame, without its tag, is no longer than `untagged_len_max`.
+#[inline]
+fn fits(frame: &Frame, tci: Option<u16>, untagged_len_max: usize) -> bool {
+    let tag = if tci.is_some() { VLAN_TAG } else { 0 };
+    frame.len() <= untagged_len_max + tag
+}
+
+/// Frames from a container may carry only the pseudo-header sum (the kernel's CHECKSUM_PARTIAL). The
+/// receiver gets the frame as a new one and verifies it, so the sum is finished here, once.
+#[inline]
+fn finish_checksum(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta) {
+    let (head, tail) = ctx.pool.region().split_mut(frame);
+    if checksum::finish_partial(head, meta.l3_offset as usize, meta.ethertype, tail) == checksum::Finish::Finished {
+        ctx.stats.port(meta.port).checksums_finished.add(1);
+    }
+}
+
+#[inline]
+fn queue(ctx: &mut Ctx<'_>, port: PortId, frame: Frame) {
+    if let Err(frame) = ctx.tx.push(port, frame) {
+        debug_assert!(false, "the transmit stage holds a whole burst per port");
+        discard(ctx, frame, port, Drop::TxRingFull);
+    }
+}
+
+/// Sends one frame to every member by reference. Members come sorted by tagging; where that changes,
+/// the frame is copied once (or changed in place, if nobody holds the old form yet).
+fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, meta: &Meta, class: FloodClass) {
+    let view = ctx.view;
+    let Some(domain) = meta.domain.and_then(|domain| view.domain(domain)) else {
+        return discard(ctx, frame, meta.port, Drop::RxPortDown);
+    };
+    finish_checksum(ctx, &mut frame, meta);
+    let from_isolated = view.port(meta.port).is_some_and(|port| port.flags.isolated);
+    let mut form = Form { frame: Some(frame), tci: meta.tci };
+    let mut receivers = 0u32;
+    for member in domain.members(class) {
+        if member.port == meta.port || (from_isolated && member.isolated) {
+            continue;
+        }
+        receivers += 1;
+        if let Err(reason) = send(ctx, &mut form, meta, member) {
+            ctx.stats.port(member.port).drop(reason, 1);
+        }
+    }
+    let stats = ctx.stats.port(meta.port);
+    if receivers > 0 {
+        stats.flooded.add(1);
+    } else {
+        stats.drop(Drop::L2NoReceiver, 1);
+    }
+    if let Some(frame) = form.frame {
+        ctx.pool.free(frame);
+    }
+}
+
+/// A flooded frame in the form (tag) that it has now.
+struct Form {
+    /// `None` only between taking it apart and putting it back.
+    frame: Option<Frame>,
+    tci: Option<u16>,
+}
+
+fn send(ctx: &mut Ctx<'_>, form: &mut Form, meta: &Meta, member: &Member) -> Result<(), Drop> {
+    let Some(mut frame) = form.frame.take() else { return Err(Drop::PoolExhausted) };
+    if !fits(&frame, form.tci, member.untagged_len_max) {
+        form.frame = Some(frame);
+        return Err(Drop::MtuExceeded);
+    }
+    let tci = egress_tci(meta.tci, member.tagging);
+    if tci != form.tci {
+        if ctx.pool.region().is_shared(&frame) {
+            let Some(copy) = ctx.pool.copy(&frame) else {
+                form.frame = Some(frame);
+                return Err(Drop::PoolExhausted);
+            };
+            ctx.pool.free(frame);
+            frame = copy;
+        }
+        if !retag(ctx.pool, &mut frame, form.tci, tci) {
+            form.frame = Some(frame);
+            return Err(Drop::PoolExhausted);
+        }
+        form.tci = tci;
+    }
+    let share = ctx.pool.region().share(&frame);
+    form.frame = Some(frame);
+    queue(ctx, member.port, share);
+    Ok(())
+}

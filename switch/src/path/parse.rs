@@ -1,0 +1,92 @@
+//! Stage 1: reads the Ethernet header and one 802.1Q tag, length-checked. Nothing later reads a field
+//! that was not checked here.
+
+use super::{Burst, Ctx, Meta, Verdict};
+use crate::ids::Mac;
+use crate::limits::{ETHERNET_HEADER, VLAN_TAG};
+use crate::stats::Drop;
+
+/// EtherType of an 802.1Q customer tag. The 802.1ad service tag (0x88a8) is payload to this switch.
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
+
+/// Fills in each lane's [`Meta`], or drops what is too short to have one.
+pub fn parse(ctx: &mut Ctx<'_>, burst: &mut Burst) {
+    for lane in &mut burst.lanes {
+        if !read(ctx.pool.region().head(&lane.frame), &mut lane.meta) {
+            lane.verdict = Verdict::Drop(Drop::RxMalformed);
+        }
+    }
+}
+
+/// Reads the header at the start of `bytes` into `meta`; false if it is not all there.
+#[inline]
+pub fn read(bytes: &[u8], meta: &mut Meta) -> bool {
+    let Some((header, rest)) = bytes.split_first_chunk::<ETHERNET_HEADER>() else { return false };
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
+    meta.dst = Mac::new([d0, d1, d2, d3, d4, d5]);
+    meta.src = Mac::new([s0, s1, s2, s3, s4, s5]);
+    meta.ethertype = u16::from_be_bytes([t0, t1]);
+    meta.l3_offset = ETHERNET_HEADER as u16;
+    if meta.ethertype == ETHERTYPE_VLAN {
+        let Some(&[c0, c1, t0, t1]) = rest.first_chunk::<VLAN_TAG>() else { return false };
+        meta.tci = Some(u16::from_be_bytes([c0, c1]));
+        meta.ethertype = u16::from_be_bytes([t0, t1]);
+        meta.l3_offset = (ETHERNET_HEADER + VLAN_TAG) as u16;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::PortId;
+    use proptest::prelude::*;
+
+    fn parsed(bytes: &[u8]) -> Option<Meta> {
+        let mut meta = Meta::from_port(PortId::new(0).unwrap());
+        read(bytes, &mut meta).then_some(meta)
+    }
+
+    #[test]
+    fn short_frames_are_refused() {
+        assert!(parsed(&[0; 13]).is_none());
+        assert!(parsed(&[0; 14]).is_some());
+        let mut tagged = [0u8; 18];
+        tagged[12..14].copy_from_slice(&[0x81, 0]);
+        assert!(parsed(&tagged[..17]).is_none());
+        assert_eq!(parsed(&tagged).unwrap().tci, Some(0));
+    }
+
+    proptest! {
+        // etherparse is the oracle: same addresses, tag and EtherType for any bytes.
+        #[test]
+        fn agrees_with_etherparse(mut bytes in proptest::collection::vec(any::<u8>(), 0..64), tagged: bool) {
+            if tagged && bytes.len() >= 14 {
+                bytes[12..14].copy_from_slice(&[0x81, 0]);
+            }
+            let expected = etherparse::Ethernet2Header::from_slice(&bytes);
+            let meta = parsed(&bytes);
+            match expected {
+                Err(_) => prop_assert!(meta.is_none()),
+                Ok((ether, rest)) if ether.ether_type.0 == ETHERTYPE_VLAN => {
+                    match etherparse::SingleVlanHeader::from_slice(rest) {
+                        Err(_) => prop_assert!(meta.is_none()),
+                        Ok((vlan, _)) => {
+                            let meta = meta.unwrap();
+                            prop_assert_eq!(meta.tci.unwrap() & 0xfff, vlan.vlan_id.value());
+                            prop_assert_eq!(meta.tci.unwrap() >> 13, u16::from(vlan.pcp.value()));
+                            prop_assert_eq!(meta.ethertype, vlan.ether_type.0);
+                            prop_assert_eq!(meta.l3_offset, 18);
+                        }
+                    }
+                }
+                Ok((ether, _)) => {
+                    let meta = meta.unwrap();
+                    prop_assert_eq!(meta.dst.octets(), ether.destination);
+                    prop_assert_eq!(meta.src.octets(), ether.source);
+                    prop_assert_eq!((meta.ethertype, meta.tci, meta.l3_offset), (ether.ether_type.0, None, 14));
+                }
+            }
+        }
+    }
+}
