@@ -5,5 +5,7 @@
 //! `control::server`. Everything here runs off the packet path.
 #![deny(unsafe_code)]
 
+pub mod client;
+pub mod codec;
 pub mod mac;
 pub mod protocol;

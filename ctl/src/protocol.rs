@@ -127,17 +127,11 @@ pub struct ResponseLine<T> {
     /// Id of the request, 0 where the server could not read one.
     pub id: u64,
     /// One element of the answer.
-    #[serde(default = "none")]
     pub item: Option<T>,
     /// The answer is complete.
     pub done: Option<Done>,
     /// The request was not carried out, or not to its end.
     pub error: Option<ErrorBody>,
-}
-
-/// `#[serde(default)]` would ask `T: Default` for nothing.
-fn none<T>() -> Option<T> {
-    None
 }
 
 /// What a finished request reports beside its items. Absent keys say nothing.
