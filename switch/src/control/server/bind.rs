@@ -295,7 +295,14 @@ mod tests {
     fn of_two_starting_at_once_one_wins() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let starts: Vec<_> = (0..8).map(|_| std::thread::spawn({ let path = path.clone(); move || listen(&path, 0o660, None) })).collect();
+        let starts: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn({
+                    let path = path.clone();
+                    move || listen(&path, 0o660, None)
+                })
+            })
+            .collect();
         let results: Vec<_> = starts.into_iter().map(|t| t.join().unwrap()).collect();
         assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1, "{results:?}");
         StdStream::connect(&path).unwrap();

@@ -121,6 +121,13 @@ impl Connection {
         self.answer.is_some() || self.unsent() > 0
     }
 
+    /// Bytes of output and staged items held for the client, for tests of the bound.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let staged = self.answer.as_ref().map_or(0, |a| a.staged.len() * size_of::<Item>());
+        self.output.capacity() + staged
+    }
+
     /// Does one bounded piece of work.
     pub(super) fn turn(&mut self, now: Instant, handler: &mut dyn Handler) -> Next {
         let step = if self.unsent() >= OUTPUT_LOW {
@@ -198,7 +205,8 @@ impl Connection {
         let name = request.name();
         if request.changes_state() {
             let caller = rustix::net::sockopt::socket_peercred(self.stream.as_fd()).ok();
-            let (uid, pid) = caller.map_or((None, None), |c| (Some(c.uid.as_raw()), Some(c.pid.as_raw_nonzero().get())));
+            let (uid, pid) =
+                caller.map_or((None, None), |c| (Some(c.uid.as_raw()), Some(c.pid.as_raw_nonzero().get())));
             tracing::info!(request = name, uid, pid, "control request");
         }
         let mut answer = Answer { id, staged: VecDeque::new(), stream: None, ending: None, items: 0, waiting: false };
