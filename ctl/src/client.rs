@@ -102,7 +102,7 @@ impl Client {
         write_line(&mut line, &RequestLine::new(self.id, request)).map_err(|e| self.garbled(e.to_string()))?;
         match self.stream.write_all(&line) {
             // A server that refuses a client says why and hangs up: read that first.
-            Err(e) if !is_hang_up(&e) => return Err(self.io_error(e)),
+            Err(e) if !is_hang_up(&e) => Err(self.io_error(e)),
             _ => Ok(Items { client: self, done: None, over: false, item: PhantomData }),
         }
     }
