@@ -192,7 +192,7 @@ fn refusals_say_what_to_change() {
             r#"{"del-port":{"port":"sixteen-bytes-xx"}}"#,
             "\"sixteen-bytes-xx\" is not an interface name: use 1 to 15 bytes without blanks or slashes",
         ),
-        (r#"{"show-fdb":{"bridge":""}}"#, "\"\" is not a bridge name: use 1 to 64 bytes without blanks"),
+        (r#"{"show-fdb":{"bridge":""}}"#, "\"\" is not a bridge name: use 1 to 63 letters, digits, '.', '_' or '-'"),
         (r#"{"flush-fdb":{"vlan":5000}}"#, "VLAN 5000 does not exist: use 0 for untagged or 1 to 4094"),
         (
             r#"{"set-port":{"port":"web0","settings":{}}}"#,

@@ -13,7 +13,7 @@ pub const VLAN_MAX: u16 = 4094;
 const INTERFACE_NAME_MAX: usize = 15;
 
 /// Longest bridge name in bytes.
-const BRIDGE_NAME_MAX: usize = 64;
+const BRIDGE_NAME_MAX: usize = 63;
 
 /// One command. On the wire an object with one key: `{"show-ports":{}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -306,9 +306,10 @@ fn check_interface(name: &str) -> Result<(), String> {
 }
 
 fn check_bridge(name: &str) -> Result<(), String> {
-    if name.is_empty() || name.len() > BRIDGE_NAME_MAX || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    let right = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if name.is_empty() || name.len() > BRIDGE_NAME_MAX || !name.bytes().all(right) {
         return Err(format!(
-            "{:?} is not a bridge name: use 1 to {BRIDGE_NAME_MAX} bytes without blanks",
+            "{:?} is not a bridge name: use 1 to {BRIDGE_NAME_MAX} letters, digits, '.', '_' or '-'",
             shorten(name)
         ));
     }

@@ -98,7 +98,7 @@ pub(super) fn listen(path: &Path, mode: u32, group: Option<&str>) -> Result<(Uni
     if length > PATH_MAX {
         return Err(ServerError::PathTooLong { path: path.to_owned(), length });
     }
-    let gid = group.map(|name| find_group(name)).transpose()?;
+    let gid = group.map(find_group).transpose()?;
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
