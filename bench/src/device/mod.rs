@@ -1,0 +1,182 @@
+//! The devices under test: what they are called, what they need, how they are started between the host ends of a rig
+//! and how it is known that they forward. Main thread only.
+
+pub mod bridge;
+pub mod ovs;
+pub mod switchd;
+pub mod testpmd;
+
+use crate::cmd::{Process, cmd};
+use crate::error::{Error, Result};
+use crate::load::Load;
+use crate::netns;
+use crate::rig::{A_IP, B_IF, B_IP, Rig, Shape, Topology};
+use crate::stop::Stop;
+use serde::Serialize;
+use std::net::UdpSocket;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Niceness of every device's forwarding process, so that none is favoured.
+const NICE: i32 = -20;
+/// How long a device may take until it forwards.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// What forwards between A and B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The switch of this project.
+    Switchd,
+    /// Open vSwitch, user-space datapath, ports of type afxdp.
+    Ovs,
+    /// dpdk-testpmd in io mode on net_af_xdp: forwards without looking.
+    Testpmd,
+    /// The Linux bridge, br_netfilter off.
+    Bridge,
+    /// No device: one veth pair from the generator to the sink.
+    Wire,
+}
+
+/// Settings that hold for every trial of a run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Core of the device's forwarding thread.
+    pub device_core: usize,
+    /// Core of the generator and of both ends of TCP and round-trip tests.
+    pub traffic_core: usize,
+    /// The switchd program.
+    pub switchd: PathBuf,
+    /// MTU of all interfaces, bytes.
+    pub mtu: u16,
+}
+
+/// A started device. Dropping it stops its processes, the first one first.
+#[derive(Debug)]
+pub struct Running {
+    kind: Kind,
+    processes: Vec<Process>,
+}
+
+impl Kind {
+    /// Name in options, tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Switchd => "switchd",
+            Kind::Ovs => "ovs",
+            Kind::Testpmd => "testpmd",
+            Kind::Bridge => "bridge",
+            Kind::Wire => "wire",
+        }
+    }
+
+    /// Whether the load can reach the device: live XDP frames enter a veth only where its far end runs XDP.
+    pub fn supports(self, load: Load) -> bool {
+        load == Load::Socket || !matches!(self, Kind::Bridge | Kind::Wire)
+    }
+
+    /// The rig it is measured on. Devices that do not complete the partial checksums of a veth get containers that
+    /// compute their own.
+    pub fn shape(self, settings: &Settings) -> Shape {
+        Shape {
+            topology: if self == Kind::Wire { Topology::Direct } else { Topology::Switched },
+            mtu: settings.mtu,
+            container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd),
+        }
+    }
+
+    /// Checks that the device is installed.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] with what to install.
+    pub fn available(self, settings: &Settings) -> Result<()> {
+        let missing = match self {
+            Kind::Switchd => switchd::missing(settings),
+            Kind::Ovs => ovs::missing(),
+            Kind::Testpmd => testpmd::missing(),
+            Kind::Bridge | Kind::Wire => None,
+        };
+        missing.map_or(Ok(()), |why| Err(Error::Absent { device: self.name(), why }))
+    }
+
+    /// Starts the device on the host ends of `rig` and waits until a frame gets through in both directions.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when it ends or does not forward in time, [`Error::Command`] when a helper fails,
+    /// [`Error::Interrupted`].
+    pub fn start(self, rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Running> {
+        let processes = match self {
+            Kind::Switchd => switchd::start(rig, settings, stop)?,
+            Kind::Ovs => ovs::start(rig, settings, stop)?,
+            Kind::Testpmd => testpmd::start(rig, settings)?,
+            Kind::Bridge => bridge::start(rig)?,
+            Kind::Wire => Vec::new(),
+        };
+        let mut running = Running { kind: self, processes };
+        running.await_forwarding(rig, stop)?;
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// Fails when a process of the device has ended.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        let device = self.kind.name();
+        for process in &mut self.processes {
+            if let Some(status) = process.ended() {
+                return Err(Error::Device { device, why: format!("ended ({status}): {}", process.log_tail()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until B has resolved A's address: the request crosses as a broadcast, the answer as a unicast frame, and
+    /// both stations are learned on the way.
+    fn await_forwarding(&mut self, rig: &Rig, stop: &Stop) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        let b = rig.b();
+        while Instant::now() < deadline {
+            stop.check()?;
+            self.check()?;
+            netns::run(&b, None, || {
+                let what = "send a datagram from B";
+                let socket = UdpSocket::bind((B_IP, 0)).map_err(|e| Error::io(what, e))?;
+                // Refused or unreachable answers of earlier datagrams surface here and are of no interest.
+                let _ = socket.send_to(b"swbench", (A_IP, 9));
+                Ok(())
+            })?;
+            stop.sleep(Duration::from_millis(50))?;
+            let neighbour = cmd(["ip", "-n", &b, "neigh", "show", &A_IP.to_string(), "dev", B_IF]).run()?;
+            if neighbour.contains("lladdr") {
+                return Ok(());
+            }
+        }
+        let log: Vec<String> = self.processes.iter().map(Process::log_tail).collect();
+        let why = format!("no frame crossed in {} s; its log ends: {}", START_LIMIT.as_secs(), log.join(" || "));
+        Err(Error::Device { device: self.kind.name(), why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flood_needs_xdp_on_the_host_end() {
+        assert!(Kind::Bridge.supports(Load::Socket) && !Kind::Bridge.supports(Load::Flood));
+        assert!(!Kind::Wire.supports(Load::Flood));
+        for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd] {
+            assert!(kind.supports(Load::Flood));
+        }
+    }
+
+    #[test]
+    fn an_absent_switchd_is_named_with_the_cure() {
+        let settings = Settings { device_core: 0, traffic_core: 1, switchd: "/nonexistent/switchd".into(), mtu: 1500 };
+        let text = Kind::Switchd.available(&settings).unwrap_err().to_string();
+        assert!(text.contains("/nonexistent/switchd") && text.contains("--switchd"), "{text}");
+    }
+}

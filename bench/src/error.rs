@@ -1,0 +1,69 @@
+//! The one error type of the rig. Made anywhere in the crate, printed by `main`.
+
+use std::io;
+
+/// Why a measurement could not be made. Every message names the object, what is wrong and, where known, the mending.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call of the rig itself failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done, with the object's name.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A helper command could not be started or ended with a failure status.
+    #[error("`{command}` failed: {why}")]
+    Command {
+        /// The command line as run.
+        command: String,
+        /// Exit status and what it wrote on stderr.
+        why: String,
+    },
+    /// The device under test cannot be used on this machine.
+    #[error("{device} is not available: {why}")]
+    Absent {
+        /// Name of the device.
+        device: &'static str,
+        /// What is missing and how to get it.
+        why: String,
+    },
+    /// The device under test was started but does not do its job.
+    #[error("{device} did not come up: {why}")]
+    Device {
+        /// Name of the device.
+        device: &'static str,
+        /// What it failed to do, with the end of its log.
+        why: String,
+    },
+    /// The traffic generator could not be set up or died during the trial.
+    #[error("{load} generator: {why}")]
+    Generator {
+        /// Name of the load.
+        load: &'static str,
+        /// What failed.
+        why: String,
+    },
+    /// A helper's output does not have the expected form.
+    #[error("cannot read the output of {tool}: {why}")]
+    Parse {
+        /// Program that wrote the output.
+        tool: &'static str,
+        /// What was expected.
+        why: String,
+    },
+    /// The user asked for an end (SIGINT or SIGTERM).
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Wraps an I/O error with the words that say what was being done.
+    pub fn io(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Error::Io { what: what.into(), source: source.into() }
+    }
+}
+
+/// Result of every fallible function of the rig.
+pub type Result<T> = std::result::Result<T, Error>;

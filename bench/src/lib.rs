@@ -1,0 +1,26 @@
+//! The measuring rig behind `swbench`: it builds throw-away network namespaces joined by veth pairs, starts a device
+//! under test between them, offers a load, counts what arrives, and reports ratios between devices.
+//!
+//! Everything here runs on ordinary threads of one process; nothing is part of the switch itself. The order of a trial
+//! is [`rig`] (fresh namespaces) -> [`device`] (start, wait until it forwards) -> [`sink`] (counter) -> [`load`]
+//! (generator) -> [`trial`] (one result) -> [`report`] (many results).
+//!
+//! Unsafe code (the AF_XDP rings and the BPF test-run call) is confined to [`load`].
+#![deny(unsafe_code)]
+
+pub mod campaign;
+pub mod cmd;
+pub mod device;
+pub mod error;
+#[allow(unsafe_code)]
+pub mod load;
+pub mod netns;
+pub mod progress;
+pub mod report;
+pub mod rig;
+pub mod rtt;
+pub mod search;
+pub mod sink;
+pub mod stop;
+pub mod tcp;
+pub mod trial;

@@ -1,0 +1,87 @@
+//! The traffic generators. Each runs on a thread of its own inside namespace A, pinned to the traffic core, and sends
+//! through a0 until its time is over. (The directory is not called `gen` because that word is reserved.)
+//!
+//! The only module of the rig with unsafe code: [`socket`] drives AF_XDP rings, [`flood`] calls into libbpf.
+
+pub mod flood;
+pub mod frame;
+pub mod pace;
+pub mod socket;
+
+use crate::error::{Error, Result};
+use crate::netns;
+use crate::stop::Stop;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Kind of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Load {
+    /// AF_XDP transmit on the container's interface: every frame becomes an skb, as a container's own would.
+    Socket,
+    /// Live XDP frames redirected into the container's interface: several times what any device can take.
+    Flood,
+}
+
+impl Load {
+    /// Name in options, tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Load::Socket => "socket",
+            Load::Flood => "flood",
+        }
+    }
+}
+
+/// What a generator shall do.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Namespace of the interface.
+    pub netns: String,
+    /// Core to run on.
+    pub core: usize,
+    /// Interface to send through.
+    pub interface: &'static str,
+    /// Its index in that namespace.
+    pub index: u32,
+    /// The frame to repeat, without checksum (FCS).
+    pub frame: Vec<u8>,
+    /// Frames per second; `None` for as many as possible.
+    pub rate_pps: Option<f64>,
+    /// How long to send.
+    pub time: Duration,
+    /// Ends the job early.
+    pub stop: Stop,
+    /// Frames handed to the kernel so far, readable from other threads meanwhile.
+    pub sent: Arc<AtomicU64>,
+}
+
+/// What a generator did.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Frames the kernel took.
+    pub frames: u64,
+    /// From the first to the last of them.
+    pub time: Duration,
+}
+
+/// Starts the generator of `load` on a thread of its own.
+///
+/// # Errors
+/// [`Error::Io`] when there is no thread to be had; what goes wrong later is the thread's result.
+pub fn start(load: Load, job: Job) -> Result<JoinHandle<Result<Sent>>> {
+    let (netns, core) = (job.netns.clone(), job.core);
+    netns::spawn(&netns, Some(core), move || match load {
+        Load::Socket => socket::send(&job),
+        Load::Flood => flood::send(&job),
+    })
+}
+
+/// A [`Error::Generator`] of `load`.
+fn fault(load: Load, why: impl std::fmt::Display) -> Error {
+    Error::Generator { load: load.name(), why: why.to_string() }
+}

@@ -1,0 +1,176 @@
+//! The *socket* load: AF_XDP transmit in copy mode. Every frame becomes an skb and crosses the veth one by one, as a
+//! frame sent by a program in the container would.
+
+use super::pace::Pace;
+use super::{Job, Load, Sent, fault};
+use crate::error::Result;
+use std::fmt::Display;
+use std::io::Write;
+use std::num::NonZeroU32;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use xsk_rs::config::{
+    BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, SocketConfigBuilder, UmemConfig,
+    UmemConfigBuilder,
+};
+use xsk_rs::umem::frame::FrameDesc;
+use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
+
+/// Frames handed over per system call.
+const BURST: usize = 64;
+/// Frames of the pool; also the size of the transmit and completion rings, so that neither can overflow.
+const FRAMES: u32 = 2048;
+/// Bytes per frame in the pool; the kernel's smallest chunk.
+const CHUNK: u32 = 2048;
+/// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, 6.17): frames sent per system call.
+const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+/// Send buffer wanted, bytes: the default keeps fewer than 100 frames in flight.
+const SEND_BUFFER: libc::c_int = 8 << 20;
+/// How long to wait at the end for the ring to empty.
+const DRAIN_LIMIT: Duration = Duration::from_millis(500);
+
+/// A transmit-only AF_XDP socket and its pool of frames.
+struct Sender {
+    tx: TxQueue,
+    completed: CompQueue,
+    /// Descriptor of every frame of the pool, in order of address.
+    template: Vec<FrameDesc>,
+    /// Frames in our hands.
+    free: Vec<FrameDesc>,
+    /// Kept for their Drop only: libxdp wants every ring alive until the socket is gone.
+    _rest: (RxQueue, FillQueue, Umem),
+}
+
+/// Runs the load on the calling thread, which must be in the job's namespace.
+///
+/// # Errors
+/// [`crate::error::Error::Generator`] when the socket is refused or a send fails for good.
+pub fn send(job: &Job) -> Result<Sent> {
+    let mut sender = Sender::open(job)?;
+    let pace = Pace::new(job.rate_pps, job.time);
+    let (mut submitted, start) = (0u64, Instant::now());
+    while let Some(due) = pace.due(start.elapsed(), submitted, BURST) {
+        if job.stop.raised() {
+            break;
+        }
+        sender.reclaim();
+        submitted += sender.submit(due) as u64;
+        sender.kick()?;
+        job.sent.store(submitted, Ordering::Relaxed);
+    }
+    let time = start.elapsed();
+    let left = sender.drain()?;
+    let frames = submitted - u64::from(left);
+    job.sent.store(frames, Ordering::Relaxed);
+    Ok(Sent { frames, time })
+}
+
+impl Sender {
+    fn open(job: &Job) -> Result<Self> {
+        let interface: Interface = job.interface.parse().map_err(bad)?;
+        let frames = NonZeroU32::new(FRAMES).ok_or_else(|| bad("empty pool"))?;
+        let (umem, mut template) = Umem::new(pool_config()?, frames, false).map_err(bad)?;
+        for desc in &mut template {
+            // SAFETY: the descriptor was made by this pool and no socket exists yet, so nobody else sees the frame.
+            let (_, mut data) = unsafe { umem.frame_mut(desc) };
+            data.cursor().write_all(&job.frame).map_err(bad)?;
+        }
+        // SAFETY: the first socket of this pool, and libxdp loads no program (the flag is set in socket_config).
+        let (tx, rx, rings) =
+            unsafe { Socket::new(socket_config()?, &umem, &interface, 0) }.map_err(|e| bad(chain(&e)))?;
+        let (fill, completed) = rings.ok_or_else(|| bad("no completion ring"))?;
+        let fd = tx.fd().as_raw_fd();
+        set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER).map_err(bad)?;
+        // Absent before 6.17: then 32 frames go per call, which costs a little and changes nothing else.
+        let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BURST as libc::c_int);
+        let free = template.clone();
+        Ok(Sender { tx, completed, template, free, _rest: (rx, fill, umem) })
+    }
+
+    /// Takes back the frames the kernel has finished with.
+    fn reclaim(&mut self) {
+        let mut done = [FrameDesc::default(); BURST];
+        loop {
+            // SAFETY: the ring belongs to the pool all our descriptors come from.
+            let n = unsafe { self.completed.consume(&mut done) };
+            for desc in done.iter().take(n) {
+                // A completion carries the address only; the template has the length as well.
+                if let Some(full) = self.template.get(desc.addr() / CHUNK as usize) {
+                    self.free.push(*full);
+                }
+            }
+            if n < BURST {
+                return;
+            }
+        }
+    }
+
+    /// Queues up to `count` frames; returns how many.
+    fn submit(&mut self, count: usize) -> usize {
+        let first = self.free.len() - count.min(self.free.len());
+        let Some(batch) = self.free.get(first..) else { return 0 };
+        // SAFETY: these frames are free, so only this call hands them to the kernel.
+        let queued = unsafe { self.tx.produce(batch) };
+        self.free.drain(first..first + queued);
+        queued
+    }
+
+    /// Makes the kernel send. What it leaves in the ring goes with the next call.
+    fn kick(&mut self) -> Result<()> {
+        if self.queued() == 0 {
+            return Ok(());
+        }
+        self.tx.wakeup().map_err(|e| fault(Load::Socket, format!("send: {e}")))
+    }
+
+    fn queued(&mut self) -> u32 {
+        FRAMES - self.tx.nb_free_exact().min(FRAMES)
+    }
+
+    /// Sends what is queued; returns how many frames could not be sent in time.
+    fn drain(&mut self) -> Result<u32> {
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        while self.queued() > 0 && Instant::now() < deadline {
+            self.reclaim();
+            self.kick()?;
+        }
+        Ok(self.queued())
+    }
+}
+
+fn pool_config() -> Result<UmemConfig> {
+    let size = QueueSize::new(FRAMES).map_err(bad)?;
+    UmemConfigBuilder::new()
+        .frame_size(FrameSize::new(CHUNK).map_err(bad)?)
+        .fill_queue_size(size)
+        .comp_queue_size(size)
+        .build()
+        .map_err(bad)
+}
+
+fn socket_config() -> Result<SocketConfig> {
+    let size = QueueSize::new(FRAMES).map_err(bad)?;
+    Ok(SocketConfigBuilder::new()
+        .tx_queue_size(size)
+        .rx_queue_size(size)
+        .bind_flags(BindFlags::XDP_COPY | BindFlags::XDP_USE_NEED_WAKEUP)
+        .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
+        .build())
+}
+
+fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> std::io::Result<()> {
+    let size = std::mem::size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer and size describe `value`, which lives across the call; the kernel only reads it.
+    let answer = unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(&value).cast(), size) };
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn bad(why: impl Display) -> crate::error::Error {
+    fault(Load::Socket, format!("AF_XDP socket: {why}"))
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |e| e.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

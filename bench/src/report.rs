@@ -1,0 +1,208 @@
+//! From many trials to a few lines: median, extremes and spread per device, ratio of the first device to every other.
+//! Pure functions, apart from [`write_json`].
+
+use crate::device::Kind;
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::path::Path;
+
+/// What a series of equal trials came to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Stats {
+    /// Number of trials.
+    pub n: usize,
+    /// Middle value; mean of the two middle ones when `n` is even.
+    pub median: f64,
+    /// Smallest value.
+    pub min: f64,
+    /// Largest value.
+    pub max: f64,
+    /// (max - min) / median.
+    pub spread: f64,
+}
+
+impl Stats {
+    /// Of a series; `None` when it is empty.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let n = sorted.len();
+        let median = (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0;
+        let spread = if median > 0.0 { (max - min) / median } else { 0.0 };
+        Some(Stats { n, median, min, max, spread })
+    }
+}
+
+/// One line of a report: a device's figure and how the subject compares with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was measured, e.g. "socket Mpps".
+    pub figure: String,
+    /// Device measured.
+    pub device: Kind,
+    /// Its values.
+    pub stats: Stats,
+    /// The subject's median divided by this device's; `None` on the subject's own line or without a subject.
+    pub ratio: Option<f64>,
+    /// Remark, e.g. the loss.
+    pub remark: String,
+}
+
+/// Values of one figure: (device, value) per trial, and a remark per device.
+pub fn rows(figure: &str, subject: Kind, values: &[(Kind, f64)], remark: impl Fn(Kind) -> String) -> Vec<Row> {
+    let of = |kind: Kind| Stats::of(values.iter().filter(|(k, _)| *k == kind).map(|(_, v)| *v));
+    let base = of(subject).map(|s| s.median);
+    let mut kinds: Vec<Kind> = values.iter().map(|(k, _)| *k).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let row = |device: Kind| {
+        let stats = of(device)?;
+        let ratio = base.filter(|_| device != subject && stats.median > 0.0).map(|b| b / stats.median);
+        Some(Row { figure: figure.to_owned(), device, stats, ratio, remark: remark(device) })
+    };
+    kinds.into_iter().filter_map(row).collect()
+}
+
+/// The rows as a table of fixed-width columns.
+pub fn table(subject: Kind, rows: &[Row]) -> String {
+    let ratio_head = format!("{}/it", subject.name());
+    let mut lines = vec![[
+        "figure".to_owned(),
+        "device".to_owned(),
+        "n".to_owned(),
+        "median".to_owned(),
+        "min".to_owned(),
+        "max".to_owned(),
+        "spread".to_owned(),
+        ratio_head,
+        "remark".to_owned(),
+    ]];
+    for row in rows {
+        let s = row.stats;
+        lines.push([
+            row.figure.clone(),
+            row.device.name().to_owned(),
+            s.n.to_string(),
+            number(s.median),
+            number(s.min),
+            number(s.max),
+            format!("{:.1} %", s.spread * 100.0),
+            row.ratio.map_or("-".to_owned(), |r| format!("{r:.2}")),
+            row.remark.clone(),
+        ]);
+    }
+    aligned(&lines)
+}
+
+/// Three decimals for small values, fewer for large ones.
+fn number(value: f64) -> String {
+    match value {
+        v if v < 100.0 => format!("{v:.3}"),
+        v if v < 10_000.0 => format!("{v:.1}"),
+        v => format!("{v:.0}"),
+    }
+}
+
+fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let mut widths = [0usize; N];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    let mut text = String::new();
+    for line in lines {
+        let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Facts about the machine that belong with every figure.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Kernel release.
+    pub kernel: String,
+    /// Cores this process may use.
+    pub cores: usize,
+    /// Processor name.
+    pub cpu: String,
+}
+
+impl Machine {
+    /// Of this machine; unknown facts are empty.
+    pub fn here() -> Self {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let info = read("/proc/cpuinfo");
+        let model = info.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split_once(':'));
+        Machine {
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cores: crate::netns::cores(),
+            cpu: model.map_or(String::new(), |(_, name)| name.trim().to_owned()),
+        }
+    }
+}
+
+/// Everything about a campaign, for later comparison.
+#[derive(Debug, Serialize)]
+pub struct Document<'a, T: Serialize> {
+    /// The command line.
+    pub command: Vec<String>,
+    /// Where it ran.
+    pub machine: Machine,
+    /// The summary lines.
+    pub summary: &'a [Row],
+    /// Every trial, in the order they ran.
+    pub trials: &'a [T],
+}
+
+/// Writes summary and trials as JSON to `path`.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be written.
+pub fn write_json<T: Serialize>(path: &Path, summary: &[Row], trials: &[T]) -> Result<()> {
+    let document = Document { command: std::env::args().collect(), machine: Machine::here(), summary, trials };
+    let what = || format!("write {}", path.display());
+    let text = serde_json::to_string_pretty(&document).map_err(|e| Error::io(what(), std::io::Error::from(e)))?;
+    std::fs::write(path, text + "\n").map_err(|e| Error::io(what(), e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_odd_and_even_series() {
+        let odd = Stats::of([3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((odd.n, odd.median, odd.min, odd.max, odd.spread), (3, 2.0, 1.0, 3.0, 1.0));
+        assert_eq!(Stats::of([4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);
+        assert_eq!(Stats::of([7.0]).unwrap(), Stats { n: 1, median: 7.0, min: 7.0, max: 7.0, spread: 0.0 });
+        assert_eq!(Stats::of([]), None);
+    }
+
+    #[test]
+    fn ratios_are_subject_over_peer() {
+        let values = [(Kind::Switchd, 1.2), (Kind::Ovs, 0.8), (Kind::Switchd, 1.2), (Kind::Ovs, 0.8)];
+        let rows = rows("Mpps", Kind::Switchd, &values, |_| String::new());
+        assert_eq!(rows.len(), 2);
+        assert_eq!((rows[0].device, rows[0].ratio), (Kind::Switchd, None));
+        assert_eq!(rows[1].device, Kind::Ovs);
+        assert!((rows[1].ratio.unwrap() - 1.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn without_the_subject_there_are_no_ratios() {
+        let rows = rows("Mpps", Kind::Switchd, &[(Kind::Ovs, 0.8)], |_| "lost".into());
+        assert_eq!((rows.len(), rows[0].ratio), (1, None));
+        let text = table(Kind::Switchd, &rows);
+        assert!(text.contains("switchd/it") && text.contains("0.800") && text.contains("lost"), "{text}");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let text = aligned(&[["a".to_owned(), "bb".into()], ["ccc".into(), "d".into()]]);
+        assert_eq!(text, "a    bb\nccc  d\n");
+    }
+}

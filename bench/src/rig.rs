@@ -1,0 +1,240 @@
+//! The bed a trial lies on: namespaces A, B and H joined by veth pairs, made fresh and removed by a guard.
+//!
+//! ```text
+//!   A: a0 <----> sA :H: sB <----> b0 :B        switched
+//!   A: a0 <-----------------------> b0 :B      direct
+//! ```
+//!
+//! The device under test lives in H, so nothing touches the machine's own namespace. A setting left on a veth (threaded
+//! NAPI, GRO, offloads) falsifies later runs, so nothing is ever reused: one rig, one trial. Main thread only.
+
+use crate::cmd::cmd;
+use crate::error::{Error, Result};
+use crate::netns;
+use rustix::process::{Pid, test_kill_process};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Namespaces carry this prefix, the process id of the rig that made them and a serial number.
+const PREFIX: &str = "swb";
+/// Address of a0 (the block RFC 2544 reserves for benchmarks).
+pub const A_IP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// Address of b0.
+pub const B_IP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+/// The container's interface in A.
+pub const A_IF: &str = "a0";
+/// The container's interface in B.
+pub const B_IF: &str = "b0";
+/// Host end of A's veth, in H.
+pub const HOST_A_IF: &str = "sA";
+/// Host end of B's veth, in H.
+pub const HOST_B_IF: &str = "sB";
+
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// How A and B are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// Two veth pairs with a device between them.
+    Switched,
+    /// One veth pair, no device.
+    Direct,
+}
+
+/// What a rig looks like.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How A and B are joined.
+    pub topology: Topology,
+    /// MTU of every interface, bytes.
+    pub mtu: u16,
+    /// Whether the containers compute their own checksums and segments (`ethtool -K <if> tx off`).
+    pub container_tx_off: bool,
+}
+
+/// Three namespaces and their veths. Dropping it removes all of it.
+#[derive(Debug)]
+pub struct Rig {
+    stem: String,
+    dir: PathBuf,
+    /// What was built.
+    pub shape: Shape,
+}
+
+impl Rig {
+    /// Builds a fresh rig.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when `ip` or `ethtool` refuse (root is needed), [`Error::Io`] for the run directory.
+    pub fn build(shape: Shape) -> Result<Self> {
+        let stem = format!("{PREFIX}{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(&stem);
+        std::fs::create_dir(&dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
+        let rig = Rig { stem, dir, shape };
+        for name in [rig.a(), rig.b(), rig.h()] {
+            cmd(["ip", "netns", "add", &name]).run()?;
+            // No router solicitations or duplicate-address probes among the counted frames.
+            let quiet = "for c in all default; do echo 1 > /proc/sys/net/ipv6/conf/$c/disable_ipv6; done; \
+                         f=/proc/sys/net/bridge/bridge-nf-call; \
+                         for t in iptables ip6tables arptables; do [ ! -e $f-$t ] || echo 0 > $f-$t; done; \
+                         ip link set lo up";
+            cmd(["sh", "-c", quiet]).in_netns(&name).run()?;
+        }
+        match shape.topology {
+            Topology::Switched => {
+                rig.join((&rig.h(), HOST_A_IF), (&rig.a(), A_IF))?;
+                rig.join((&rig.h(), HOST_B_IF), (&rig.b(), B_IF))?;
+            }
+            Topology::Direct => rig.join((&rig.b(), B_IF), (&rig.a(), A_IF))?,
+        }
+        for (name, interface, ip) in [(rig.a(), A_IF, A_IP), (rig.b(), B_IF, B_IP)] {
+            cmd(["ip", "-n", &name, "addr", "add", &format!("{ip}/24"), "dev", interface]).run()?;
+            if shape.container_tx_off {
+                cmd(["ethtool", "-K", interface, "tx", "off"]).in_netns(&name).run()?;
+            }
+        }
+        Ok(rig)
+    }
+
+    /// Name of the sender's namespace.
+    pub fn a(&self) -> String {
+        format!("{}-A", self.stem)
+    }
+
+    /// Name of the receiver's namespace.
+    pub fn b(&self) -> String {
+        format!("{}-B", self.stem)
+    }
+
+    /// Name of the namespace of the host ends and the device under test.
+    pub fn h(&self) -> String {
+        format!("{}-H", self.stem)
+    }
+
+    /// A directory for sockets, logs and databases of this trial; removed with the rig.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Hardware address of b0.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Parse`] when sysfs does not tell.
+    pub fn b_mac(&self) -> Result<[u8; 6]> {
+        let path = format!("/sys/class/net/{B_IF}/address");
+        let text = cmd(["cat", &path]).in_netns(&self.b()).run()?;
+        parse_mac(&text).ok_or_else(|| Error::Parse { tool: "sysfs", why: format!("{path} has no MAC: {text}") })
+    }
+
+    /// Interface index of a0, inside A.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the interface is gone.
+    pub fn a_index(&self) -> Result<u32> {
+        let text = cmd(["cat", &format!("/sys/class/net/{A_IF}/ifindex")]).in_netns(&self.a()).run()?;
+        text.trim().parse().map_err(|e| Error::Parse { tool: "sysfs", why: format!("ifindex of {A_IF}: {e}") })
+    }
+
+    fn join(&self, left: (&str, &str), right: (&str, &str)) -> Result<()> {
+        let mtu = self.shape.mtu.to_string();
+        let ((left_ns, left_if), (right_ns, right_if)) = (left, right);
+        let mut words = vec!["ip", "link", "add", left_if, "netns", left_ns, "mtu", &mtu, "type", "veth"];
+        words.extend(["peer", "name", right_if, "netns", right_ns, "mtu", &mtu]);
+        cmd(words).run()?;
+        for (ns, interface) in [left, right] {
+            cmd(["ip", "-n", ns, "link", "set", interface, "up"]).run()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // Deleting the host ends first takes both ends of every pair at once; a namespace with a socket still open in
+        // it would otherwise keep its interfaces alive.
+        for interface in [HOST_A_IF, HOST_B_IF] {
+            let _ = cmd(["ip", "-n", &self.h(), "link", "del", interface]).run();
+        }
+        for name in [self.a(), self.b(), self.h()] {
+            let _ = cmd(["ip", "netns", "del", &name]).run();
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Removes namespaces and run directories whose rig was killed before it could clean up. Returns how many namespaces.
+///
+/// # Errors
+/// [`Error::Command`] when `ip` is missing.
+pub fn remove_stale() -> Result<usize> {
+    let listing = cmd(["ip", "netns", "list"]).run()?;
+    let mut removed = 0;
+    for name in listing.lines().filter_map(|line| line.split_whitespace().next()).filter(|name| is_stale(name)) {
+        cmd(["ip", "netns", "del", name]).run()?;
+        removed += 1;
+    }
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for entry in entries.filter(|e| e.file_name().to_str().is_some_and(is_stale)) {
+        let _ = std::fs::remove_dir_all(entry.path());
+    }
+    Ok(removed)
+}
+
+/// Whether a name is a rig's and that rig's process is gone.
+fn is_stale(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).and_then(|(pid, _)| pid.parse().ok());
+    pid.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid).is_err())
+}
+
+/// Reads `aa:bb:cc:dd:ee:ff`.
+pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0u8; 6];
+    let mut parts = text.trim().split(':');
+    for byte in &mut mac {
+        *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}
+
+/// Fails unless the machine has what every trial needs.
+///
+/// # Errors
+/// [`Error::Absent`] with the missing program, or when there are fewer than two cores.
+pub fn check_machine() -> Result<()> {
+    let needs = [("ip", "iproute2"), ("nft", "nftables"), ("ethtool", "ethtool"), ("taskset", "util-linux")];
+    for (program, package) in needs {
+        if !crate::cmd::installed(program) {
+            return Err(Error::Absent { device: "the rig", why: format!("install {program} (package {package})") });
+        }
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::Absent { device: "the rig", why: "run it as root: it makes network namespaces".into() });
+    }
+    if netns::cores() < 2 {
+        return Err(Error::Absent { device: "the rig", why: "it needs two cores, one for the device".into() });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macs_are_read_strictly() {
+        assert_eq!(parse_mac("02:00:5e:10:00:ff\n"), Some([2, 0, 0x5e, 0x10, 0, 0xff]));
+        for bad in ["", "02:00:5e:10:00", "02:00:5e:10:00:ff:01", "zz:00:5e:10:00:ff"] {
+            assert_eq!(parse_mac(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_dead_rigs_are_stale() {
+        assert!(!is_stale(&format!("{PREFIX}{}-0-A", std::process::id())));
+        assert!(!is_stale("some-container"));
+        assert!(!is_stale("swbench"));
+        // Above the kernel's largest possible process id.
+        assert!(is_stale(&format!("{PREFIX}4194999-0-A")));
+    }
+}

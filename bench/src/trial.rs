@@ -1,0 +1,233 @@
+//! One rate measurement: a device on fresh interfaces, one load, the frames offered and the frames delivered.
+//! Main thread; the generator and the per-second sampler have threads of their own.
+
+use crate::device::{Kind, Running, Settings};
+use crate::error::Result;
+use crate::load::{self, Job, Load, Sent, frame};
+use crate::netns;
+use crate::rig::{A_IF, Rig};
+use crate::sink::{Sink, interface_frames};
+use crate::stop::Stop;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Share of its aim a paced generator must reach, or the trial says nothing.
+const VOID_BELOW: f64 = 0.99;
+/// Pause between the device's readiness and the load.
+const REST: Duration = Duration::from_millis(300);
+
+/// A load to offer.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Kind of generator.
+    pub load: Load,
+    /// Frames per second; `None` for as many as possible.
+    pub rate_pps: Option<f64>,
+    /// Length of the load.
+    pub time: Duration,
+    /// Frame length in bytes without FCS.
+    pub frame_len: usize,
+}
+
+/// One second (or the rest of one) of a trial.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Second {
+    /// Offered frames per second.
+    pub offered_pps: f64,
+    /// Delivered frames per second, by b0's interface counter.
+    pub delivered_pps: f64,
+}
+
+/// What one trial measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trial {
+    /// Device under test.
+    pub device: Kind,
+    /// Kind of load.
+    pub load: Load,
+    /// Frame length in bytes without FCS.
+    pub frame_len: usize,
+    /// Rate asked for; absent at full speed.
+    pub aim_pps: Option<f64>,
+    /// Frames the generator gave to the kernel.
+    pub offered_frames: u64,
+    /// Frames counted at the sink.
+    pub delivered_frames: u64,
+    /// How long the generator sent.
+    pub seconds: f64,
+    /// Offered frames per second.
+    pub offered_pps: f64,
+    /// Delivered frames per second.
+    pub delivered_pps: f64,
+    /// Share of offered frames not delivered.
+    pub loss: f64,
+    /// Whether a paced generator missed its aim, so that the trial must not be used.
+    pub void: bool,
+    /// The course of the trial.
+    pub per_second: Vec<Second>,
+}
+
+/// A started device with a sink behind it.
+#[derive(Debug)]
+pub struct Bed {
+    kind: Kind,
+    // The device ends before the interfaces under it go.
+    running: Running,
+    sink: Sink,
+    rig: Rig,
+    traffic_core: usize,
+}
+
+impl Bed {
+    /// Builds a rig, starts the device, installs the sink.
+    ///
+    /// # Errors
+    /// Those of [`Rig::build`], [`Kind::start`] and [`Sink::install`].
+    pub fn make(kind: Kind, settings: &Settings, stop: &Stop) -> Result<Self> {
+        let rig = Rig::build(kind.shape(settings))?;
+        let running = kind.start(&rig, settings, stop)?;
+        let sink = Sink::install(&rig)?;
+        stop.sleep(REST)?;
+        Ok(Bed { kind, running, sink, rig, traffic_core: settings.traffic_core })
+    }
+
+    /// Offers a load and counts.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Generator`], [`crate::error::Error::Device`] when the device died meanwhile, and others.
+    pub fn measure(&mut self, offer: Offer, stop: &Stop) -> Result<Trial> {
+        let before = self.sink.frames()?;
+        let job = self.job(offer, stop)?;
+        let sampler = Sampler::start(&self.rig, Arc::clone(&job.sent))?;
+        let generator = load::start(offer.load, job)?;
+        let sent = netns::join(generator);
+        let per_second = sampler.finish()?;
+        let sent = sent?;
+        stop.check()?;
+        let delivered = self.sink.settled_frames(stop)? - before;
+        self.running.check()?;
+        Ok(Trial::new(self.kind, offer, sent, delivered, per_second))
+    }
+
+    fn job(&self, offer: Offer, stop: &Stop) -> Result<Job> {
+        Ok(Job {
+            netns: self.rig.a(),
+            core: self.traffic_core,
+            interface: A_IF,
+            index: self.rig.a_index()?,
+            frame: frame::build(self.rig.b_mac()?, offer.frame_len),
+            rate_pps: offer.rate_pps,
+            time: offer.time,
+            stop: stop.clone(),
+            sent: Arc::new(AtomicU64::new(0)),
+        })
+    }
+}
+
+impl Trial {
+    fn new(device: Kind, offer: Offer, sent: Sent, delivered: u64, per_second: Vec<Second>) -> Self {
+        let seconds = sent.time.as_secs_f64();
+        let rate = |frames: u64| if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
+        let lost = sent.frames.saturating_sub(delivered);
+        Trial {
+            device,
+            load: offer.load,
+            frame_len: offer.frame_len,
+            aim_pps: offer.rate_pps,
+            offered_frames: sent.frames,
+            delivered_frames: delivered,
+            seconds,
+            offered_pps: rate(sent.frames),
+            delivered_pps: rate(delivered),
+            loss: if sent.frames == 0 { 0.0 } else { lost as f64 / sent.frames as f64 },
+            void: offer.rate_pps.is_some_and(|aim| rate(sent.frames) < aim * VOID_BELOW),
+            per_second,
+        }
+    }
+}
+
+/// Makes a bed, measures once, removes it.
+///
+/// # Errors
+/// Those of [`Bed::make`] and [`Bed::measure`].
+pub fn run(kind: Kind, offer: Offer, settings: &Settings, stop: &Stop) -> Result<Trial> {
+    Bed::make(kind, settings, stop)?.measure(offer, stop)
+}
+
+/// Reads both counters once a second, from inside namespace B.
+struct Sampler {
+    thread: JoinHandle<Result<Vec<Second>>>,
+    over: Arc<AtomicBool>,
+}
+
+impl Sampler {
+    fn start(rig: &Rig, sent: Arc<AtomicU64>) -> Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&over);
+        let thread = netns::spawn(&rig.b(), None, move || sample(&sent, &seen))?;
+        Ok(Sampler { thread, over })
+    }
+
+    fn finish(self) -> Result<Vec<Second>> {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        netns::join(self.thread)
+    }
+}
+
+fn sample(sent: &AtomicU64, over: &AtomicBool) -> Result<Vec<Second>> {
+    let read = || Ok((Instant::now(), sent.load(Ordering::Relaxed), interface_frames()?));
+    let (mut seconds, mut last) = (Vec::new(), read()?);
+    let mut next = last.0 + Duration::from_secs(1);
+    loop {
+        while !over.load(Ordering::Relaxed) && Instant::now() < next {
+            std::thread::park_timeout(next.saturating_duration_since(Instant::now()));
+        }
+        let ended = over.load(Ordering::Relaxed);
+        let now = read()?;
+        let time = (now.0 - last.0).as_secs_f64();
+        // A remainder too short for a rate is left out.
+        if time > 0.2 {
+            let rate = |from: u64, to: u64| to.saturating_sub(from) as f64 / time;
+            seconds.push(Second { offered_pps: rate(last.1, now.1), delivered_pps: rate(last.2, now.2) });
+        }
+        if ended {
+            return Ok(seconds);
+        }
+        last = now;
+        next += Duration::from_secs(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(rate_pps: Option<f64>) -> Offer {
+        Offer { load: Load::Socket, rate_pps, time: Duration::from_secs(2), frame_len: 60 }
+    }
+
+    #[test]
+    fn rates_and_loss_follow_from_the_counts() {
+        let sent = Sent { frames: 2_000_000, time: Duration::from_secs(2) };
+        let trial = Trial::new(Kind::Bridge, offer(None), sent, 1_500_000, Vec::new());
+        assert_eq!((trial.offered_pps, trial.delivered_pps, trial.loss), (1e6, 7.5e5, 0.25));
+        assert!(!trial.void);
+    }
+
+    #[test]
+    fn a_generator_that_missed_its_aim_voids_the_trial() {
+        let sent = |frames| Sent { frames, time: Duration::from_secs(2) };
+        assert!(Trial::new(Kind::Ovs, offer(Some(1e6)), sent(1_970_000), 1_970_000, Vec::new()).void);
+        assert!(!Trial::new(Kind::Ovs, offer(Some(1e6)), sent(1_990_000), 1_990_000, Vec::new()).void);
+    }
+
+    #[test]
+    fn nothing_sent_is_no_division_by_zero() {
+        let trial = Trial::new(Kind::Ovs, offer(None), Sent { frames: 0, time: Duration::ZERO }, 0, Vec::new());
+        assert_eq!((trial.delivered_pps, trial.loss), (0.0, 0.0));
+    }
+}
