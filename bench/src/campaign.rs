@@ -4,7 +4,12 @@
 use crate::device::{Kind, Settings};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::report::busy_share;
 use crate::stop::Stop;
+use std::time::Duration;
+
+/// Share of the cores' time that others may use before the user is warned.
+const BUSY_ABOVE: f64 = 0.1;
 
 /// Devices of `order` that are installed here; the others are named on stderr and skipped.
 ///
@@ -23,6 +28,21 @@ pub fn present(order: &[Kind], settings: &Settings) -> Result<Vec<Kind>> {
         return Err(Error::Absent { device: "every device", why: "nothing to measure; choose with --devices".into() });
     }
     Ok(there)
+}
+
+/// Says on stderr when other programs use the cores, because figures taken then are worth little. Takes a second.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub fn warn_if_busy(stop: &Stop) -> Result<()> {
+    let read = || std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let before = read();
+    stop.sleep(Duration::from_secs(1))?;
+    let busy = busy_share(&before, &read());
+    if busy > BUSY_ABOVE {
+        eprintln!("warning: other programs use {:.0} % of this machine; do not trust the figures", busy * 100.0);
+    }
+    Ok(())
 }
 
 /// The device of every trial, in order: `runs` times all of them, each second time reversed.

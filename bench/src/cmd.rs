@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::stop::Stop;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -82,8 +81,6 @@ impl Cmd {
     fn command(&self, argv: &[String]) -> Command {
         let mut command = Command::new(argv.first().map_or("", String::as_str));
         command.args(argv.iter().skip(1)).envs(self.env.iter().map(|(k, v)| (k, v)));
-        // Its own process group: a Ctrl-C meant for the rig must not race with the rig's own clean-up.
-        command.process_group(0);
         command
     }
 
@@ -107,7 +104,8 @@ impl Cmd {
     /// # Errors
     /// [`Error::Io`] for the log file, [`Error::Command`] when it cannot be started.
     pub fn spawn(&self, log: &Path) -> Result<Process> {
-        let mut argv = vec!["setpriv".to_owned(), "--pdeathsig".to_owned(), "KILL".to_owned()];
+        // A session of its own, so that a Ctrl-C meant for the rig does not race with the rig's own clean-up.
+        let mut argv = ["setsid", "setpriv", "--pdeathsig", "KILL"].map(str::to_owned).to_vec();
         argv.extend(self.argv());
         let file = File::create(log).map_err(|e| Error::io(format!("create {}", log.display()), e))?;
         let file2 = file.try_clone().map_err(|e| Error::io(format!("clone {}", log.display()), e))?;
@@ -118,7 +116,11 @@ impl Cmd {
             .stderr(file2)
             .spawn()
             .map_err(|e| Error::Command { command: argv.join(" "), why: e.to_string() })?;
-        Ok(Process { child, log: log.to_owned() })
+        let process = Process { child, log: log.to_owned() };
+        if let Some(nice) = self.nice {
+            process.favour_session(nice);
+        }
+        Ok(process)
     }
 }
 
@@ -133,6 +135,19 @@ impl Process {
     /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where the kernel groups tasks by session (sched(7), "The autogroup feature"), niceness counts only inside the
+    /// group; the group's own is set here. Nothing to do on other kernels.
+    fn favour_session(&self, nice: i32) {
+        let session = || std::fs::read_to_string(format!("/proc/{}/stat", self.id())).ok();
+        let own = self.id().to_string();
+        // The child becomes the leader of its session a moment after it was started.
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while session().and_then(|stat| session_of(&stat)).is_some_and(|id| id != own) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = std::fs::write(format!("/proc/{}/autogroup", self.id()), nice.to_string());
     }
 
     /// Exit status when it has ended by itself.
@@ -188,6 +203,12 @@ impl Drop for Process {
     }
 }
 
+/// Session id in a line of /proc/PID/stat (proc(5), the fourth field after the name).
+fn session_of(stat: &str) -> Option<String> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(3).map(str::to_owned)
+}
+
 /// Whether a program of this name is found on PATH or in the system directories that a user's PATH may lack.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
@@ -219,6 +240,17 @@ mod tests {
         assert!(rustix::process::test_kill_process(pid).is_ok());
         drop(process);
         assert!(rustix::process::test_kill_process(pid).is_err());
+        let _ = std::fs::remove_file(log);
+    }
+
+    #[test]
+    fn a_background_process_leads_its_session() {
+        assert_eq!(session_of("12 (a) b) S 1 12 77 0 -1").as_deref(), Some("77"));
+        let log = std::env::temp_dir().join(format!("swbench-test-session-{}.log", std::process::id()));
+        let process = cmd(["sleep", "60"]).nice(0).spawn(&log).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+        assert_eq!(session_of(&stat), Some(process.id().to_string()));
+        drop(process);
         let _ = std::fs::remove_file(log);
     }
 

@@ -130,6 +130,9 @@ fn run(test: &Test) -> Result<()> {
     rig::check_machine()?;
     let stop = Stop::on_signals()?;
     let removed = rig::remove_stale()?;
+    if !matches!(test, Test::Clean) {
+        campaign::warn_if_busy(&stop)?;
+    }
     if removed > 0 {
         eprintln!("removed {removed} namespaces of a killed swbench");
     }
@@ -262,8 +265,7 @@ fn round_trips(options: &Rtt, stop: &Stop) -> Result<()> {
     )?;
     let lost = |kind| results.iter().filter(|r| r.device == kind).map(|r| r.lost).sum::<u64>();
     let mut rows = Vec::new();
-    let figures: [(&str, fn(&rtt::Rtt) -> f64); 2] = [("RTT p50 us", |r| r.p50_us), ("RTT p99 us", |r| r.p99_us)];
-    for (figure, get) in figures {
+    for (figure, get) in [("RTT p50 us", (|r| r.p50_us) as fn(&rtt::Rtt) -> f64), ("RTT p99 us", |r| r.p99_us)] {
         let values: Vec<(Kind, f64)> = results.iter().map(|r| (r.device, get(r))).collect();
         rows.extend(report::rows(figure, options.common.subject(), &values, |kind| format!("lost {}", lost(kind))));
     }

@@ -145,6 +145,22 @@ impl Machine {
     }
 }
 
+/// Share of all cores' time (0..=1) that is in use, from two readings of the first line of /proc/stat; 0 when unreadable.
+pub fn busy_share(before: &str, after: &str) -> f64 {
+    let ticks = |text: &str| -> Option<(u64, u64)> {
+        let fields = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+        let all: Vec<u64> = fields.take(8).map_while(|f| f.parse().ok()).collect();
+        // Idle and waiting for I/O (proc(5)).
+        Some((all.iter().sum(), all.get(3)? + all.get(4)?))
+    };
+    match (ticks(before), ticks(after)) {
+        (Some((all0, idle0)), Some((all1, idle1))) if all1 > all0 => {
+            1.0 - idle1.saturating_sub(idle0) as f64 / (all1 - all0) as f64
+        }
+        _ => 0.0,
+    }
+}
+
 /// Everything about a campaign, for later comparison.
 #[derive(Debug, Serialize)]
 pub struct Document<'a, T: Serialize> {
@@ -198,6 +214,15 @@ mod tests {
         assert_eq!((rows.len(), rows[0].ratio), (1, None));
         let text = table(Kind::Switchd, &rows);
         assert!(text.contains("switchd/it") && text.contains("0.800") && text.contains("lost"), "{text}");
+    }
+
+    #[test]
+    fn busy_time_is_all_but_idle() {
+        let before = "cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1 1 1 1\n";
+        let after = "cpu  150 0 150 790 110 0 0 0 0 0\n";
+        assert!((busy_share(before, after) - 0.5).abs() < 1e-9);
+        assert_eq!(busy_share("", after), 0.0);
+        assert_eq!(busy_share(before, before), 0.0);
     }
 
     #[test]

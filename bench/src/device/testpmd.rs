@@ -6,6 +6,9 @@ use crate::cmd::{Process, cmd, installed};
 use crate::error::Result;
 use crate::rig::{HOST_A_IF, HOST_B_IF, Rig};
 
+/// Both ports' rings are filled four times over; the default, made for 32 ports, does not fit the memory given.
+const MBUFS: &str = "--total-num-mbufs=32768";
+
 /// What is missing on this machine, if anything.
 pub fn missing() -> Option<String> {
     (!installed("dpdk-testpmd")).then(|| "install packages dpdk-dev and librte-net-af-xdp23".to_owned())
@@ -21,7 +24,7 @@ pub fn start(rig: &Rig, settings: &Settings) -> Result<Vec<Process>> {
     let vdev = |n: u32, interface: &str| format!("--vdev=net_af_xdp{n},iface={interface}");
     let eal = ["dpdk-testpmd", "--lcores", &lcores, "--no-huge", "--no-pci", "-m", "512", "--file-prefix", &prefix];
     let ports = [vdev(0, HOST_A_IF), vdev(1, HOST_B_IF)];
-    let app = ["--", "--forward-mode=io", "--nb-cores=1", "--auto-start", "--no-mlockall", "--interactive"];
+    let app = ["--", "--forward-mode=io", "--nb-cores=1", "--auto-start", "--no-mlockall", "--interactive", MBUFS];
     let words = eal.iter().map(|w| (*w).to_owned()).chain(ports).chain(app.iter().map(|w| (*w).to_owned()));
     let process = cmd(words).in_netns(&rig.h()).nice(NICE).env("XDG_RUNTIME_DIR", rig.dir().display().to_string());
     Ok(vec![process.spawn(&rig.dir().join("testpmd.log"))?])
