@@ -81,9 +81,6 @@ struct Run {
 struct Ndr {
     #[command(flatten)]
     common: Common,
-    /// Load to offer
-    #[arg(long, default_value = "socket")]
-    load: Load,
     /// Highest loss allowed, in percent: 0 for NDR, 0.5 for PDR
     #[arg(long, default_value_t = 0.0)]
     loss_percent: f64,
@@ -172,6 +169,9 @@ impl Common {
 }
 
 fn rates(options: &Run, stop: &Stop) -> Result<()> {
+    if options.rate.is_some() {
+        options.load.iter().try_for_each(|load| load.check_paced())?;
+    }
     let settings = options.common.settings(1500);
     let plan: Vec<(Load, Kind)> = options
         .common
@@ -209,17 +209,19 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
 }
 
 fn show_trial(t: &Trial) -> String {
-    let void = if t.void { " VOID: generator missed its aim" } else { "" };
+    let void = match t {
+        t if t.void => " VOID: generator missed its aim",
+        t if t.aim_pps.is_none() && t.generator_cpu < 0.85 => " DISTURBED: generator shared its core",
+        _ => "",
+    };
     let (offered, delivered) = (t.offered_pps / 1e6, t.delivered_pps / 1e6);
     format!("offered {offered:.3} Mpps, delivered {delivered:.3} Mpps, loss {:.2} %{void}", t.loss * 100.0)
 }
 
 fn searches(options: &Ndr, stop: &Stop) -> Result<()> {
     let settings = options.common.settings(1500);
-    let mut plan = options.common.plan(&settings)?;
-    plan.retain(|kind| kind.supports(options.load));
+    let plan = options.common.plan(&settings)?;
     let goal = Goal {
-        load: options.load,
         loss_limit: options.loss_percent / 100.0,
         step: Duration::from_secs(options.seconds),
         frame_len: options.size.clamp(frame::MIN_LEN, frame::MAX_LEN),
@@ -233,7 +235,7 @@ fn searches(options: &Ndr, stop: &Stop) -> Result<()> {
     )?;
     let values: Vec<(Kind, f64)> = found.iter().map(|f| (f.device, f.rate_pps / 1e6)).collect();
     let remark = |_| format!("loss <= {} %", options.loss_percent);
-    let rows = report::rows(&format!("{} Mpps", options.load.name()), options.common.subject(), &values, remark);
+    let rows = report::rows("socket Mpps", options.common.subject(), &values, remark);
     options.common.finish(&rows, &found)
 }
 

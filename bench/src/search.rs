@@ -1,5 +1,5 @@
 //! The highest rate a device carries within a loss limit (RFC 2544 section 26.1): no loss (NDR) or at most 0.5 % (PDR).
-//! One device start serves a whole search; every step offers a paced load.
+//! One device start serves a whole search; every step offers a paced socket load.
 
 use crate::device::{Kind, Settings};
 use crate::error::Result;
@@ -17,8 +17,6 @@ const PRECISION: f64 = 0.01;
 pub struct Found {
     /// Device under test.
     pub device: Kind,
-    /// Kind of load.
-    pub load: Load,
     /// Highest loss share allowed.
     pub loss_limit: f64,
     /// Highest rate within the limit, frames per second; 0 when there was none.
@@ -30,8 +28,6 @@ pub struct Found {
 /// What to search for.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal {
-    /// Kind of load.
-    pub load: Load,
     /// Highest loss share allowed: 0 for NDR, 0.005 for PDR.
     pub loss_limit: f64,
     /// Length of one step.
@@ -49,7 +45,7 @@ pub fn run(kind: Kind, goal: Goal, settings: &Settings, stop: &Stop) -> Result<F
     let mut steps = Vec::new();
     let mut offer = |rate_pps: Option<f64>| -> Result<Trial> {
         let trial =
-            bed.measure(Offer { load: goal.load, rate_pps, time: goal.step, frame_len: goal.frame_len }, stop)?;
+            bed.measure(Offer { load: Load::Socket, rate_pps, time: goal.step, frame_len: goal.frame_len }, stop)?;
         steps.push(trial.clone());
         Ok(trial)
     };
@@ -63,7 +59,7 @@ pub fn run(kind: Kind, goal: Goal, settings: &Settings, stop: &Stop) -> Result<F
             Ok(!trial.void && trial.loss <= goal.loss_limit)
         })?
     };
-    Ok(Found { device: kind, load: goal.load, loss_limit: goal.loss_limit, rate_pps, steps })
+    Ok(Found { device: kind, loss_limit: goal.loss_limit, rate_pps, steps })
 }
 
 /// The highest rate below `top` that `passes`, to `precision` (a share of `top`); 0 when none does.

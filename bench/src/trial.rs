@@ -64,6 +64,8 @@ pub struct Trial {
     pub delivered_pps: f64,
     /// Share of offered frames not delivered.
     pub loss: f64,
+    /// Share of its core the generator had; well below 1 other programs disturbed the trial.
+    pub generator_cpu: f64,
     /// Whether a paced generator missed its aim, so that the trial must not be used.
     pub void: bool,
     /// The course of the trial.
@@ -143,6 +145,7 @@ impl Trial {
             offered_pps: rate(sent.frames),
             delivered_pps: rate(delivered),
             loss: if sent.frames == 0 { 0.0 } else { lost as f64 / sent.frames as f64 },
+            generator_cpu: sent.cpu,
             void: offer.rate_pps.is_some_and(|aim| rate(sent.frames) < aim * VOID_BELOW),
             per_second,
         }
@@ -212,7 +215,7 @@ mod tests {
 
     #[test]
     fn rates_and_loss_follow_from_the_counts() {
-        let sent = Sent { frames: 2_000_000, time: Duration::from_secs(2) };
+        let sent = Sent { frames: 2_000_000, time: Duration::from_secs(2), cpu: 1.0 };
         let trial = Trial::new(Kind::Bridge, offer(None), sent, 1_500_000, Vec::new());
         assert_eq!((trial.offered_pps, trial.delivered_pps, trial.loss), (1e6, 7.5e5, 0.25));
         assert!(!trial.void);
@@ -220,14 +223,15 @@ mod tests {
 
     #[test]
     fn a_generator_that_missed_its_aim_voids_the_trial() {
-        let sent = |frames| Sent { frames, time: Duration::from_secs(2) };
+        let sent = |frames| Sent { frames, time: Duration::from_secs(2), cpu: 1.0 };
         assert!(Trial::new(Kind::Ovs, offer(Some(1e6)), sent(1_970_000), 1_970_000, Vec::new()).void);
         assert!(!Trial::new(Kind::Ovs, offer(Some(1e6)), sent(1_990_000), 1_990_000, Vec::new()).void);
     }
 
     #[test]
     fn nothing_sent_is_no_division_by_zero() {
-        let trial = Trial::new(Kind::Ovs, offer(None), Sent { frames: 0, time: Duration::ZERO }, 0, Vec::new());
+        let trial =
+            Trial::new(Kind::Ovs, offer(None), Sent { frames: 0, time: Duration::ZERO, cpu: 0.0 }, 0, Vec::new());
         assert_eq!((trial.delivered_pps, trial.loss), (0.0, 0.0));
     }
 }

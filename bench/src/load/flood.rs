@@ -2,8 +2,7 @@
 //! frames from the kernel's own page pool, and the program redirects them into the veth, so no skb is made on the way
 //! (Documentation/bpf/bpf_prog_run.rst). The far end must run XDP, or the kernel drops the frames.
 
-use super::pace::Pace;
-use super::{Job, Load, Sent, fault};
+use super::{Job, Load, Sent, Watch, fault};
 use crate::error::Result;
 use libxdp_sys::{
     BPF_F_TEST_XDP_LIVE_FRAMES, bpf_insn, bpf_prog_load, bpf_prog_load_opts, bpf_prog_test_run_opts, bpf_test_run_opts,
@@ -11,10 +10,13 @@ use libxdp_sys::{
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Frames per system call at most: long enough that its set-up does not count, short enough to end in time.
-const CHUNK: usize = 1 << 17;
+/// Frames of the first system call, from which the rate is estimated.
+const FIRST_RUN: u64 = 1 << 16;
+/// Length of the later calls. Each one makes the kernel wait for two RCU grace periods (it patches its XDP dispatcher,
+/// net/bpf/test_run.c), some ten milliseconds in which nothing is sent: short calls would halve the load.
+const RUN_TIME: Duration = Duration::from_secs(1);
 /// Frames the kernel runs between two flushes of the redirect queue.
 const BATCH: u32 = 64;
 /// Helper number of `bpf_redirect` (include/uapi/linux/bpf.h).
@@ -28,21 +30,28 @@ const PROG_TYPE_XDP: u32 = 6;
 /// [`crate::error::Error::Generator`] when the kernel refuses the program or the run.
 pub fn send(job: &Job) -> Result<Sent> {
     let program = load(job.index).map_err(|e| fault(Load::Flood, format!("load the XDP program: {e}")))?;
-    let pace = Pace::new(job.rate_pps, job.time);
-    let (mut frames, start) = (0u64, Instant::now());
-    while let Some(due) = pace.due(start.elapsed(), frames, CHUNK) {
-        if job.stop.raised() {
+    let (mut frames, mut next, watch) = (0u64, FIRST_RUN, Watch::start());
+    while !job.stop.raised() {
+        let begun = watch.elapsed();
+        run(&program, &job.frame, next as i32).map_err(|e| fault(Load::Flood, format!("run live frames: {e}")))?;
+        frames += next;
+        job.sent.store(frames, Ordering::Relaxed);
+        let now = watch.elapsed();
+        next = next_run(next, now - begun, job.time.saturating_sub(now));
+        if next == 0 {
             break;
         }
-        if due < BATCH as usize {
-            std::thread::sleep(Duration::from_micros(50));
-            continue;
-        }
-        run(&program, &job.frame, due as i32).map_err(|e| fault(Load::Flood, format!("run live frames: {e}")))?;
-        frames += due as u64;
-        job.sent.store(frames, Ordering::Relaxed);
     }
-    Ok(Sent { frames, time: start.elapsed() })
+    Ok(watch.sent(frames))
+}
+
+/// Frames of the next call, when the last one sent `frames` in `took` and `left` remains; 0 when it is over.
+fn next_run(frames: u64, took: Duration, left: Duration) -> u64 {
+    let rate = frames as f64 / took.as_secs_f64().max(1e-6);
+    // A short call says little about the rate: grow step by step.
+    let wanted = (rate * left.min(RUN_TIME).as_secs_f64()).min(frames as f64 * 8.0) as u64;
+    // The kernel's count is a signed 32-bit number; fewer frames than a batch are not worth a call.
+    if wanted < u64::from(BATCH) { 0 } else { wanted.min(i32::MAX as u64) }
 }
 
 /// `return bpf_redirect(index, 0)`, as machine code: opcode, destination register, immediate.
@@ -107,6 +116,16 @@ fn zeroed_run_opts() -> bpf_test_run_opts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_grow_to_their_full_length_and_end_in_time() {
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        assert_eq!(next_run(1000, ms(1), s(9)), 8000);
+        assert_eq!(next_run(4_000_000, s(1), s(9)), 4_000_000);
+        assert_eq!(next_run(4_000_000, s(1), ms(250)), 1_000_000);
+        assert_eq!(next_run(4_000_000, s(1), Duration::ZERO), 0);
+        assert_eq!(next_run(u64::MAX / 16, ms(1), s(9)), i32::MAX as u64);
+    }
 
     #[test]
     fn the_program_redirects_to_the_interface_and_exits() {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
@@ -35,6 +35,17 @@ impl Load {
             Load::Flood => "flood",
         }
     }
+
+    /// Fails when the load cannot keep a rate.
+    ///
+    /// # Errors
+    /// [`Error::Generator`] for the flood load.
+    pub fn check_paced(self) -> Result<()> {
+        match self {
+            Load::Socket => Ok(()),
+            Load::Flood => Err(fault(self, "the kernel runs live frames in one go, at no set rate; use socket load")),
+        }
+    }
 }
 
 /// What a generator shall do.
@@ -50,7 +61,7 @@ pub struct Job {
     pub index: u32,
     /// The frame to repeat, without checksum (FCS).
     pub frame: Vec<u8>,
-    /// Frames per second; `None` for as many as possible.
+    /// Frames per second; `None` for as many as possible. The flood load knows no rate.
     pub rate_pps: Option<f64>,
     /// How long to send.
     pub time: Duration,
@@ -67,6 +78,36 @@ pub struct Sent {
     pub frames: u64,
     /// From the first to the last of them.
     pub time: Duration,
+    /// Processor time of the generator's thread over that time, 0..=1: what is missing to 1 went to other programs.
+    pub cpu: f64,
+}
+
+/// Wall and processor time of the calling thread since it was made.
+struct Watch {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Watch { wall: Instant::now(), cpu: thread_time() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.wall.elapsed()
+    }
+
+    /// The result of a generator that sent `frames` until now.
+    fn sent(&self, frames: u64) -> Sent {
+        let time = self.elapsed();
+        let cpu = thread_time().saturating_sub(self.cpu).as_secs_f64() / time.as_secs_f64().max(1e-9);
+        Sent { frames, time, cpu }
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// Starts the generator of `load` on a thread of its own.

@@ -2,7 +2,7 @@
 //! frame sent by a program in the container would.
 
 use super::pace::Pace;
-use super::{Job, Load, Sent, fault};
+use super::{Job, Load, Sent, Watch, fault};
 use crate::error::Result;
 use std::fmt::Display;
 use std::io::Write;
@@ -49,8 +49,8 @@ struct Sender {
 pub fn send(job: &Job) -> Result<Sent> {
     let mut sender = Sender::open(job)?;
     let pace = Pace::new(job.rate_pps, job.time);
-    let (mut submitted, start) = (0u64, Instant::now());
-    while let Some(due) = pace.due(start.elapsed(), submitted, BURST) {
+    let (mut submitted, watch) = (0u64, Watch::start());
+    while let Some(due) = pace.due(watch.elapsed(), submitted, BURST) {
         if job.stop.raised() {
             break;
         }
@@ -59,11 +59,11 @@ pub fn send(job: &Job) -> Result<Sent> {
         sender.kick()?;
         job.sent.store(submitted, Ordering::Relaxed);
     }
-    let time = start.elapsed();
+    let sent = watch.sent(submitted);
     let left = sender.drain()?;
     let frames = submitted - u64::from(left);
     job.sent.store(frames, Ordering::Relaxed);
-    Ok(Sent { frames, time })
+    Ok(Sent { frames, ..sent })
 }
 
 impl Sender {
