@@ -1,7 +1,7 @@
 //! `swbench`: measures switchd and its peers side by side. Arguments only; the work is in the library.
 
 use bench::campaign::{alternated, present};
-use bench::device::{Kind, Settings};
+use bench::device::{Kind, Settings, port_loop};
 use bench::error::{Error, Result};
 use bench::load::{Load, frame};
 use bench::report::{self, Row};
@@ -35,6 +35,16 @@ enum Test {
     Rtt(Rtt),
     /// Remove what a killed swbench left behind
     Clean,
+    /// The device `loop`: forward between two interfaces of this namespace, unread, until killed
+    #[command(hide = true)]
+    PortLoop {
+        /// First interface
+        first: String,
+        /// Second interface
+        second: String,
+        /// Core to run on
+        core: usize,
+    },
 }
 
 #[derive(Args)]
@@ -124,6 +134,9 @@ fn main() -> ExitCode {
 }
 
 fn run(test: &Test) -> Result<()> {
+    if let Test::PortLoop { first, second, core } = test {
+        return port_loop::run([first, second], *core);
+    }
     rig::check_machine()?;
     let stop = Stop::on_signals()?;
     let removed = rig::remove_stale()?;
@@ -138,7 +151,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Ndr(options) => searches(options, &stop),
         Test::Tcp(options) => streams(options, &stop),
         Test::Rtt(options) => round_trips(options, &stop),
-        Test::Clean => Ok(()),
+        Test::Clean | Test::PortLoop { .. } => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod bridge;
 pub mod ovs;
+pub mod port_loop;
 pub mod switchd;
 pub mod testpmd;
 
@@ -32,6 +33,8 @@ pub enum Kind {
     Ovs,
     /// dpdk-testpmd in io mode on net_af_xdp: forwards without looking.
     Testpmd,
+    /// The port layer of this project with nothing between its ports.
+    Loop,
     /// The Linux bridge, br_netfilter off.
     Bridge,
     /// No device: one veth pair from the generator to the sink.
@@ -65,6 +68,7 @@ impl Kind {
             Kind::Switchd => "switchd",
             Kind::Ovs => "ovs",
             Kind::Testpmd => "testpmd",
+            Kind::Loop => "loop",
             Kind::Bridge => "bridge",
             Kind::Wire => "wire",
         }
@@ -81,7 +85,7 @@ impl Kind {
         Shape {
             topology: if self == Kind::Wire { Topology::Direct } else { Topology::Switched },
             mtu: settings.mtu,
-            container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd),
+            container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd | Kind::Loop),
         }
     }
 
@@ -94,7 +98,7 @@ impl Kind {
             Kind::Switchd => switchd::missing(settings),
             Kind::Ovs => ovs::missing(),
             Kind::Testpmd => testpmd::missing(),
-            Kind::Bridge | Kind::Wire => None,
+            Kind::Loop | Kind::Bridge | Kind::Wire => None,
         };
         missing.map_or(Ok(()), |why| Err(Error::Absent { device: self.name(), why }))
     }
@@ -109,6 +113,7 @@ impl Kind {
             Kind::Switchd => switchd::start(rig, settings, stop)?,
             Kind::Ovs => ovs::start(rig, settings, stop)?,
             Kind::Testpmd => testpmd::start(rig, settings)?,
+            Kind::Loop => port_loop::start(rig, settings)?,
             Kind::Bridge => bridge::start(rig)?,
             Kind::Wire => Vec::new(),
         };
@@ -168,7 +173,7 @@ mod tests {
     fn flood_needs_xdp_on_the_host_end() {
         assert!(Kind::Bridge.supports(Load::Socket) && !Kind::Bridge.supports(Load::Flood));
         assert!(!Kind::Wire.supports(Load::Flood));
-        for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd] {
+        for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd, Kind::Loop] {
             assert!(kind.supports(Load::Flood));
         }
     }
