@@ -73,13 +73,8 @@ impl AfxdpFactory {
             let rings = umem::bind_patiently(&self.memory.umem, &spec.interface, queue)
                 .map_err(|error| explain_bind(&spec.interface, queue, error))?;
             features::tune(rings.rx.fd().as_raw_fd());
-            let mut port = Box::new(AfxdpPort::new(
-                rings,
-                self.memory.clone(),
-                Arc::clone(&self.shared),
-                spec.fill_target,
-                self.multi_buffer,
-            ));
+            let memory = self.memory.clone();
+            let mut port = AfxdpPort::new(rings, memory, Arc::clone(&self.shared), spec.fill_target, self.multi_buffer);
             // Nothing waits for transmission, so this only fills.
             let filled = port.service(&mut self.pool);
             sockets.ports.push(port);
@@ -117,9 +112,11 @@ impl AfxdpFactory {
     }
 
     fn prepare_napi(&self, link: &Link, report: &mut AttachReport) -> Option<Napi> {
-        let napi = Napi::open(&link.name, &self.free_cores);
-        // A killed predecessor may have left it on.
-        let ready = napi.and_then(|napi| napi.set(false).map(|()| napi));
+        // A killed predecessor may have left it on. While the link is down there is nothing to switch yet.
+        let ready = Napi::open(&link.name, &self.free_cores).and_then(|napi| match napi.set(false) {
+            Err(error) if link.up => Err(error),
+            _ => Ok(napi),
+        });
         match ready {
             Ok(napi) => Some(napi),
             Err(error) => {
@@ -157,7 +154,7 @@ impl PortFactory for AfxdpFactory {
         let napi = self.prepare_napi(&link, &mut report);
         let attachment = AfxdpAttachment { napi, link: Some(attached), ifindex: link.ifindex, changed };
         let ports = std::mem::take(&mut sockets.ports);
-        let queues = ports.into_iter().map(|port| port as Box<dyn Port>).collect();
+        let queues = ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
         Ok(Opened { queues, attachment: Box::new(attachment), report })
     }
 
@@ -168,14 +165,14 @@ impl PortFactory for AfxdpFactory {
 
 /// Sockets on the way to becoming ports: closed, and their frames returned, if attaching fails.
 struct Sockets {
-    ports: Vec<Box<AfxdpPort>>,
+    ports: Vec<AfxdpPort>,
     shared: Arc<SharedPool>,
 }
 
 impl Drop for Sockets {
     fn drop(&mut self) {
         for port in self.ports.drain(..) {
-            self.shared.reclaim(port.close());
+            self.shared.reclaim(Box::new(port).close());
         }
     }
 }
@@ -355,6 +352,7 @@ mod tests {
             mtu: 1500,
             veth: true,
             loopback: false,
+            up: true,
             peer_ifindex: Some(2),
             peer_nsid: Some(0),
         }

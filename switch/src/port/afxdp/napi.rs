@@ -6,11 +6,14 @@
 //! thread only.
 
 use std::collections::HashSet;
-use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Longest kernel thread name that old kernels show (`TASK_COMM_LEN` without its zero).
 const COMM_LEN: usize = 15;
@@ -31,7 +34,8 @@ impl Napi {
     }
 
     /// See [`Attachment::set_threaded`](crate::port::Attachment::set_threaded). Nothing happens where no core is
-    /// free for the threads.
+    /// free for the threads. The kernel makes the threads anew when a link comes up, on any core: set it again then.
+    /// Fails while the link is down (no receive queue is set up).
     pub(super) fn set(&self, threaded: bool) -> io::Result<()> {
         if !threaded {
             return self.attribute.write_all_at(b"0\n", 0);
@@ -46,7 +50,11 @@ impl Napi {
         // earlier time, and cannot be told from a namesake's: pinning those as well does no harm.
         let fresh: Vec<i32> = after.iter().copied().filter(|thread| !before.contains(thread)).collect();
         let ours = if fresh.is_empty() { after } else { fresh };
-        let pinned = ours.into_iter().try_for_each(|thread| pin(thread, &self.cores));
+        let pinned = if ours.is_empty() {
+            Err(io::Error::other("its kernel thread is not in /proc: run switchd in the host's process namespace"))
+        } else {
+            ours.into_iter().try_for_each(|thread| pin(thread, &self.cores))
+        };
         if pinned.is_err() {
             // Unpinned threads do more harm than good.
             self.attribute.write_all_at(b"0\n", 0)?;
@@ -59,27 +67,19 @@ impl Napi {
 /// the one this thread is in, so a private mount of sysfs is made, which shows the right one; without
 /// CAP_SYS_ADMIN `/sys` is used if it shows the same interface.
 pub(super) fn open_attribute(interface: &str, attribute: &str) -> io::Result<File> {
-    let path = format!("class/net/{interface}/{attribute}\0");
-    let path = CStr::from_bytes_with_nul(path.as_bytes()).map_err(io::Error::other)?;
-    match private_sysfs() {
-        Ok(root) => open_at(root.as_raw_fd(), path),
+    let root = match private_sysfs() {
+        Ok(root) => root,
         Err(_) => {
             let shown = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
             let wanted = super::netlink::link_by_name(interface)?.ifindex;
             if shown.trim().parse() != Ok(wanted) {
                 return Err(io::Error::other("/sys shows another network namespace"));
             }
-            let folder = File::open("/sys")?;
-            open_at(folder.as_raw_fd(), path)
+            File::open("/sys")?.into()
         }
-    }
-}
-
-fn open_at(folder: RawFd, path: &CStr) -> io::Result<File> {
-    // SAFETY: the folder is open and the path is a C string.
-    let fd = unsafe { libc::openat(folder, path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
-    // SAFETY: just created, owned by nobody else.
-    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { File::from_raw_fd(fd) }) }
+    };
+    let path = format!("class/net/{interface}/{attribute}");
+    Ok(openat(root, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
 /// A mount of sysfs for this thread's network namespace that no path leads to.
@@ -126,15 +126,10 @@ fn is_napi_thread(name: &str, interface: &str) -> bool {
 }
 
 fn pin(thread: i32, cores: &[usize]) -> io::Result<()> {
-    // SAFETY: plain data; zero is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for &core in cores.iter().filter(|&&core| core < libc::CPU_SETSIZE as usize) {
-        // SAFETY: the core number is inside the set.
-        unsafe { libc::CPU_SET(core, &mut set) };
-    }
-    // SAFETY: the set outlives the call.
-    let result = unsafe { libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), &set) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let mut set = CpuSet::new();
+    cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
+    let thread = Pid::from_raw(thread).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+    Ok(sched_setaffinity(Some(thread), &set)?)
 }
 
 /// Cores that are online and not in `taken`.

@@ -20,6 +20,8 @@ pub(super) struct Link {
     pub(super) mtu: u32,
     pub(super) veth: bool,
     pub(super) loopback: bool,
+    /// Switched on by the administrator; says nothing about the far end.
+    pub(super) up: bool,
     /// Index of the far end of a veth, in its own namespace.
     pub(super) peer_ifindex: Option<u32>,
     /// Number this namespace gave to the peer's; `None` if it is the same namespace.
@@ -91,6 +93,7 @@ fn parse_link(message: &LinkMessage) -> Link {
         mtu: 0,
         veth: false,
         loopback: message.header.flags.contains(LinkFlags::Loopback),
+        up: message.header.flags.contains(LinkFlags::Up),
         peer_ifindex: None,
         peer_nsid: None,
     };

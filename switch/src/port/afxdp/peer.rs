@@ -7,9 +7,11 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::netlink::{self, Link};
 
@@ -52,10 +54,9 @@ pub(super) fn visit<T: Send>(link: &Link, work: impl FnOnce(&PeerEnd) -> T + Sen
     let (namespace, place) = find_namespace(nsid).ok_or(PeerError::NotFound)?;
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("peer".into()).spawn_scoped(scope, move || {
-            // SAFETY: plain system call; it moves this thread only, and the thread ends below.
-            if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-                return Err(PeerError::Enter(io::Error::last_os_error()));
-            }
+            // Moves this thread only.
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|error| PeerError::Enter(error.into()))?;
             drop(namespace);
             let end = peer_end(ifindex, &place)?;
             Ok(work(&end))

@@ -189,8 +189,12 @@ pub(super) struct Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // First the program, so that no frame looks for slots that are no longer there.
-        drop(self.link.take());
+        // First the program, so that no frame looks for slots that are no longer there. Detached by name, since
+        // closing the descriptor waits for a copy that a process being spawned holds until its exec.
+        if let Some(link) = self.link.take() {
+            // SAFETY: plain system call on our own descriptor. It fails if the interface is gone, which detached it.
+            unsafe { sys::bpf_link_detach(link.as_raw_fd()) };
+        }
         // Entries can be gone already: the kernel takes closed sockets out of the map itself.
         let _ = map_delete(&self.program.ports, self.ifindex);
         for slot in self.base..self.base + self.queues {

@@ -395,7 +395,8 @@ impl Port for AfxdpPort {
     fn close(self: Box<Self>) -> Vec<Frame> {
         let AfxdpPort { queues, pool, mut held, partial, .. } = *self;
         // Unmaps the rings and closes the socket. The kernel unbinds it before close returns
-        // (`xsk_release` waits for readers): from here on it neither reads nor writes our chunks.
+        // (`xsk_release` waits for readers): from here on it neither reads nor writes our chunks. (This is the last
+        // reference: descriptors are close-on-exec, and the switch starts no other programs.)
         drop(queues);
         let mut frames = Vec::with_capacity(held.count());
         let mut rest = partial;

@@ -125,7 +125,7 @@ fn anchor_patiently(count: NonZeroU32, flags: BindFlags) -> Result<Anchored, Sta
 fn register(count: NonZeroU32) -> Result<(Umem, Vec<FrameDesc>), StartError> {
     let pool = |source: io::Error| StartError::Pool {
         frames: count.get(),
-        mib: u64::from(count.get()) * FRAME_SIZE as u64 >> 20,
+        mib: (u64::from(count.get()) * FRAME_SIZE as u64) >> 20,
         source,
     };
     let config = UmemConfig::builder()
