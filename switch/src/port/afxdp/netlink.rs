@@ -1,7 +1,7 @@
 //! Questions to rtnetlink: what an interface is, where its other end lies, what number a namespace has.
 //!
-//! Each question opens a socket of its own in the network namespace of the calling thread, which may be a helper
-//! inside a container's namespace. Control thread and its helpers only.
+//! Sockets are opened in the network namespace of the calling thread, which may be a helper inside a container's
+//! namespace. Control thread and its helpers only.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -42,27 +42,41 @@ pub(super) fn link_by_index(ifindex: u32) -> io::Result<Link> {
     ask_link(message)
 }
 
-/// The number this namespace gave to the one behind `namespace`, if any (`RTM_GETNSID`).
-pub(super) fn nsid_of(namespace: BorrowedFd<'_>) -> io::Result<Option<i32>> {
-    let mut message = NsidMessage::default();
-    message.attributes.push(NsidAttribute::Fd(namespace.as_raw_fd() as u32));
-    match ask(RouteNetlinkMessage::GetNsId(message))? {
-        RouteNetlinkMessage::NewNsId(answer) => Ok(parse_nsid(&answer)),
-        other => Err(io::Error::other(format!("unexpected answer to RTM_GETNSID: {other:?}"))),
+/// Asks for the numbers of many namespaces over one socket.
+pub(super) struct Nsids(Socket);
+
+impl Nsids {
+    /// For the numbers that the calling thread's namespace gave.
+    pub(super) fn open() -> io::Result<Nsids> {
+        Ok(Nsids(open()?))
+    }
+
+    /// The number given to the namespace behind `namespace`, if any (`RTM_GETNSID`).
+    pub(super) fn of(&self, namespace: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+        let mut message = NsidMessage::default();
+        message.attributes.push(NsidAttribute::Fd(namespace.as_raw_fd() as u32));
+        match ask(&self.0, RouteNetlinkMessage::GetNsId(message))? {
+            RouteNetlinkMessage::NewNsId(answer) => Ok(parse_nsid(&answer)),
+            other => Err(io::Error::other(format!("unexpected answer to RTM_GETNSID: {other:?}"))),
+        }
     }
 }
 
 fn ask_link(message: LinkMessage) -> io::Result<Link> {
-    match ask(RouteNetlinkMessage::GetLink(message))? {
+    match ask(&open()?, RouteNetlinkMessage::GetLink(message))? {
         RouteNetlinkMessage::NewLink(answer) => Ok(parse_link(&answer)),
         other => Err(io::Error::other(format!("unexpected answer to RTM_GETLINK: {other:?}"))),
     }
 }
 
-fn ask(question: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+fn open() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+fn ask(socket: &Socket, question: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));

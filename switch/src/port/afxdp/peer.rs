@@ -73,13 +73,14 @@ fn peer_end(ifindex: u32, place: &str) -> Result<PeerEnd, PeerError> {
 
 /// The namespace that ours calls `nsid`, and what people call it.
 fn find_namespace(nsid: i32) -> Option<(File, String)> {
+    let nsids = netlink::Nsids::open().ok()?;
     let mut seen = HashSet::new();
     named().chain(of_processes()).find_map(|(path, place)| {
         if !seen.insert(inode(&path)?) {
             return None;
         }
         let file = File::open(&path).ok()?;
-        (netlink::nsid_of(file.as_fd()).ok()? == Some(nsid)).then_some((file, place))
+        (nsids.of(file.as_fd()).ok()? == Some(nsid)).then_some((file, place))
     })
 }
 
