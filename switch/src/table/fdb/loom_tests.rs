@@ -87,7 +87,7 @@ fn a_lookup_never_answers_with_the_next_holder_of_the_slot() {
 
 #[test]
 fn two_workers_that_learn_one_address_leave_one_entry_and_then_always_find_it() {
-    explore(None, |seed| {
+    explore(Some(5), |seed| {
         let fdb = table(seed);
         let other = thread::spawn({
             let fdb = fdb.clone();
@@ -105,14 +105,16 @@ fn two_workers_that_learn_one_address_leave_one_entry_and_then_always_find_it() 
 
 #[test]
 fn three_workers_that_learn_one_address_leave_one_entry() {
-    explore(Some(2), |seed| {
+    explore(Some(1), |seed| {
         let fdb = table(seed);
         let others = [1, 2].map(|at| {
             let fdb = fdb.clone();
             thread::spawn(move || learn(&fdb, A, at, 1))
         });
         learn(&fdb, A, 3, 1);
-        others.map(|other| other.join().unwrap());
+        for other in others {
+            other.join().unwrap();
+        }
         assert_eq!(at_rest(&fdb).len(), 1);
     });
 }
@@ -180,7 +182,9 @@ fn a_flush_and_two_workers_leave_exact_counts() {
             thread::spawn(move || learn(&fdb, mac, at, 1))
         });
         fdb.sweep(0, 2, |entry| entry.port != port(1));
-        others.map(|other| other.join().unwrap());
+        for other in others {
+            other.join().unwrap();
+        }
         at_rest(&fdb);
     });
 }
