@@ -1,2 +1,146 @@
-//! .
-fn main() {}
+//! switchd: reads its arguments and its configuration, starts the workers and runs the control thread.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use clap::Parser;
+use switch::config::{self, Config};
+use switch::control::server::Server;
+use switch::control::{Control, EventLoop, NetlinkSource, Parts};
+use switch::port::afxdp::AfxdpFactory;
+use switch::port::{FramePool, SharedPool};
+use switch::table::fdb::Fdb;
+use switch::worker::{self, PollMode, RunOptions, Shared, Worker};
+
+/// Mode of the control socket: its owner and its group may use it.
+const SOCKET_MODE: u32 = 0o660;
+
+/// The user-space switch of a container host.
+#[derive(Parser)]
+#[command(name = "switchd", version)]
+struct Arguments {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Read and check the configuration, and do nothing else.
+    #[arg(long)]
+    check: bool,
+    /// What to log: error, warn, info, debug or trace, or a filter as in RUST_LOG, which this overrides.
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("switchd: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> Result<(), Failure> {
+    log_to_stderr(arguments.log.as_deref())?;
+    let config = load(&arguments.config)?;
+    if arguments.check {
+        return Ok(());
+    }
+    run(config, &arguments.config)
+}
+
+fn log_to_stderr(filter: Option<&str>) -> Result<(), Failure> {
+    let text = filter.map(str::to_string).or_else(|| std::env::var("RUST_LOG").ok());
+    let text = text.unwrap_or_else(|| "info".to_string());
+    let filter = tracing_subscriber::EnvFilter::try_new(&text)
+        .map_err(|error| format!("--log {text}: {error}: use error, warn, info, debug or trace"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    Ok(())
+}
+
+fn load(file: &Path) -> Result<Config, Failure> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {name}: {error}"))?;
+    // Without a list of cores every core number is accepted; pinning then says what is wrong.
+    let cores: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    Ok(Config::parse(&name, &text, &cores)?)
+}
+
+/// Runs the switch until it is asked to end.
+fn run(config: Config, file: &Path) -> Result<(), Failure> {
+    let epoch = Instant::now();
+    let settings = config.switch.clone();
+    let events = EventLoop::new(true).map_err(|error| format!("cannot make the control loop: {error}"))?;
+    // First of all: a second switch on the same socket must find out before it touches anything.
+    let server = Server::bind(Path::new(&settings.control_socket), SOCKET_MODE, settings.control_group.as_deref())?;
+    let links = NetlinkSource::open().map_err(|error| format!("cannot listen for interfaces (netlink): {error}"))?;
+    let (factory, pool) = AfxdpFactory::new(settings.frames, &settings.workers)?;
+    let fdb = Arc::new(Fdb::new(settings.fdb_entries, random_seed()?));
+    let shared = Shared::new(settings.workers.len(), Arc::clone(&pool), fdb)
+        .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
+    let workers = start_workers(&config, &shared, epoch)?;
+    let mut control = Control::new(Parts {
+        config,
+        source: Some(std::path::absolute(file)?),
+        epoch,
+        shared,
+        factory: Box::new(factory),
+        links: Box::new(links),
+        closer: events.closer(&pool),
+    });
+    let ended = events.run(&mut control, server);
+    for worker in workers {
+        worker.join().map_err(|_| "a worker ended abnormally; see the log")?;
+    }
+    drop(control);
+    if cfg!(debug_assertions) {
+        check_frames(&pool);
+    }
+    ended.map_err(|error| format!("the control loop failed: {error}").into())
+}
+
+fn start_workers(config: &Config, shared: &Arc<Shared>, epoch: Instant) -> Result<Vec<JoinHandle<()>>, Failure> {
+    let poll = match config.switch.poll {
+        config::PollMode::Adaptive => PollMode::Adaptive,
+        config::PollMode::Spin => PollMode::Spin,
+    };
+    let start = |(index, &core): (usize, &usize)| {
+        let shared = Arc::clone(shared);
+        let options = RunOptions { core, poll, epoch };
+        let thread = std::thread::Builder::new().name(format!("worker{index}"));
+        thread.spawn(move || worker::run(Worker::new(index, shared), options))
+    };
+    let workers: Result<Vec<_>, std::io::Error> = config.switch.workers.iter().enumerate().map(start).collect();
+    workers.map_err(|error| format!("cannot start a worker thread: {error}").into())
+}
+
+/// A number that nobody outside can guess: the FDB's hash must not be predictable.
+fn random_seed() -> Result<u64, Failure> {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library keys every RandomState from the operating system's random source.
+    Ok(std::collections::hash_map::RandomState::new().build_hasher().finish())
+}
+
+/// Counts the frames: with every port closed and every worker gone, all of them are free.
+fn check_frames(shared: &Arc<SharedPool>) {
+    let mut pool = FramePool::new(Arc::clone(shared));
+    let mut free = Vec::new();
+    while let Some(frame) = pool.alloc() {
+        free.push(frame);
+    }
+    let (found, made) = (free.len(), shared.region().count() as usize);
+    free.into_iter().for_each(|frame| pool.free(frame));
+    if found == made {
+        tracing::debug!("all {made} frames are back in the pool");
+    } else {
+        tracing::error!("{} of {made} frames are missing at the end", made.saturating_sub(found));
+    }
+}

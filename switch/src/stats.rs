@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
-use crate::ids::PortId;
-use crate::limits::PORTS_MAX;
+use crate::ids::{DomainId, PortId};
+use crate::limits::{DOMAINS_MAX, PORTS_MAX};
 
 macro_rules! drop_reasons {
     ($($variant:ident $name:literal $help:literal)+) => {
@@ -78,6 +78,14 @@ pub struct PortStats {
     pub learn_refused: Counter,
     /// Partial checksums finished for this port's senders.
     pub checksums_finished: Counter,
+    /// `rx_dropped` of the kernel's socket statistics, over all sockets the port ever had; as are the next three.
+    pub kernel_rx_dropped: Counter,
+    /// `rx_ring_full`.
+    pub kernel_rx_ring_full: Counter,
+    /// `rx_fill_ring_empty_descs`; the frames lost are in `rx_dropped` too.
+    pub kernel_rx_fill_ring_empty: Counter,
+    /// `tx_invalid_descs`.
+    pub kernel_tx_invalid: Counter,
     drops: [Counter; Drop::ALL.len()],
 }
 
@@ -107,6 +115,10 @@ impl PortStats {
             &self.moved,
             &self.learn_refused,
             &self.checksums_finished,
+            &self.kernel_rx_dropped,
+            &self.kernel_rx_ring_full,
+            &self.kernel_rx_fill_ring_empty,
+            &self.kernel_tx_invalid,
         ]
         .into_iter()
         .chain(&self.drops)
@@ -165,12 +177,17 @@ pub struct WorkerStats {
     /// The poll loop's own.
     pub poll: CachePadded<LoopStats>,
     ports: Box<[CachePadded<PortStats>]>,
+    domains: Box<[[Counter; FLOOD_CLASSES]]>,
 }
+
+/// Kinds of flooding that are counted apart: unknown unicast, broadcast, multicast.
+const FLOOD_CLASSES: usize = 3;
 
 impl Default for WorkerStats {
     fn default() -> Self {
         let ports = (0..PORTS_MAX).map(|_| CachePadded::default()).collect();
-        WorkerStats { poll: CachePadded::default(), ports }
+        let domains = (0..=DOMAINS_MAX).map(|_| Default::default()).collect();
+        WorkerStats { poll: CachePadded::default(), ports, domains }
     }
 }
 
@@ -182,8 +199,20 @@ impl WorkerStats {
         self.ports.get(port.index()).unwrap_or(&self.ports[0])
     }
 
-    /// Sets every counter of `port` to zero: its id now means another interface. Called by the owner
-    /// of the counters (or before it starts).
+    /// Frames of `domain` flooded, by class (a `FloodClass` as a number).
+    #[inline]
+    pub fn flooded(&self, domain: DomainId, class: usize) -> &Counter {
+        let classes = self.domains.get(domain.index()).unwrap_or(&self.domains[0]);
+        classes.get(class).unwrap_or(&classes[0])
+    }
+
+    /// Sets every flood counter of `domain` to zero. Control thread, while no worker knows the domain.
+    pub fn clear_domain(&self, domain: DomainId) {
+        (0..FLOOD_CLASSES).for_each(|class| self.flooded(domain, class).set(0));
+    }
+
+    /// Sets every counter of `port` to zero, before its id means another interface. Control thread, while
+    /// no worker knows the port.
     pub fn clear(&self, port: PortId) {
         self.port(port).all().for_each(|counter| counter.set(0));
     }

@@ -101,6 +101,9 @@ fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, meta: &Meta, class: FloodClass) {
     let stats = ctx.stats.port(meta.port);
     if receivers > 0 {
         stats.flooded.add(1);
+        if let Some(domain) = meta.domain {
+            ctx.stats.flooded(domain, class as usize).add(1);
+        }
     } else {
         stats.drop(Drop::L2NoReceiver, 1);
     }

@@ -15,8 +15,8 @@ pub use shared::{Command, Event, Shared, Waker};
 use crate::ids::PortId;
 use crate::limits::{BURST, PORTS_MAX};
 use crate::path::{Burst, Ctx, TxStage, process};
-use crate::port::{Frame, FramePool, Frames, Port};
-use crate::stats::{Drop, WorkerStats};
+use crate::port::{Frame, FramePool, Frames, KernelCounters, Port};
+use crate::stats::{Drop, PortStats, WorkerStats};
 use crate::table::snapshot::Snapshot;
 
 const NO_SLOT: u16 = u16::MAX;
@@ -27,6 +27,20 @@ struct Local {
     dev: Box<dyn Port>,
     /// The device said that it is gone; nothing more is sent to it.
     gone: bool,
+    /// The kernel's counters when they were last added to ours.
+    kernel: KernelCounters,
+}
+
+impl Local {
+    /// Adds what the kernel counted since the last time to the port's counters.
+    fn count_kernel(&mut self, stats: &PortStats) {
+        let now = self.dev.kernel_counters();
+        let before = std::mem::replace(&mut self.kernel, now);
+        stats.kernel_rx_dropped.add(now.rx_dropped.saturating_sub(before.rx_dropped));
+        stats.kernel_rx_ring_full.add(now.rx_ring_full.saturating_sub(before.rx_ring_full));
+        stats.kernel_rx_fill_ring_empty.add(now.rx_fill_ring_empty.saturating_sub(before.rx_fill_ring_empty));
+        stats.kernel_tx_invalid.add(now.tx_invalid.saturating_sub(before.tx_invalid));
+    }
 }
 
 /// One worker. Owned by its thread (or by a test).
@@ -47,6 +61,8 @@ pub struct Worker {
     stopping: bool,
     /// An event that the control thread's queue had no room for.
     unsaid: Option<Event>,
+    /// Second in which the kernel's counters were read.
+    counted_s: u32,
 }
 
 impl Worker {
@@ -68,6 +84,7 @@ impl Worker {
             unsent: false,
             stopping: false,
             unsaid: None,
+            counted_s: 0,
         }
     }
 
@@ -80,7 +97,17 @@ impl Worker {
             moved += self.receive(slot, now_s);
         }
         self.service();
+        if now_s != self.counted_s {
+            self.counted_s = now_s;
+            self.count_kernel();
+        }
         moved
+    }
+
+    /// Adds the kernel's counters to ours: one system call per port, once a second.
+    #[cold]
+    fn count_kernel(&mut self) {
+        self.ports.iter_mut().for_each(|local| local.count_kernel(self.stats.port(local.id)));
     }
 
     /// Frame references that this worker's ports hold, for the conservation check.
@@ -126,17 +153,17 @@ impl Worker {
 
     fn attach(&mut self, port: PortId, dev: Box<dyn Port>) {
         let slot = self.ports.len();
-        self.ports.push(Local { id: port, dev, gone: false });
+        self.ports.push(Local { id: port, dev, gone: false, kernel: KernelCounters::default() });
         if let Some(first) = self.slots.get_mut(port.index()).filter(|first| **first == NO_SLOT) {
             *first = slot as u16;
-            self.stats.clear(port);
         }
     }
 
     /// Gives one queue of `port` back to the control thread; asked again for each further queue.
     fn detach(&mut self, port: PortId) {
         let Some(at) = self.ports.iter().position(|local| local.id == port) else { return };
-        let local = self.ports.swap_remove(at);
+        let mut local = self.ports.swap_remove(at);
+        local.count_kernel(self.stats.port(port));
         self.slots.fill(NO_SLOT);
         for (slot, local) in self.ports.iter().enumerate().rev() {
             if let Some(first) = self.slots.get_mut(local.id.index()) {
@@ -249,13 +276,7 @@ impl Worker {
 }
 
 /// Services one port; true if frames still wait in its transmit ring.
-fn service(
-    local: &mut Local,
-    pool: &mut FramePool,
-    stats: &crate::stats::PortStats,
-    shared: &Shared,
-    worker: usize,
-) -> bool {
+fn service(local: &mut Local, pool: &mut FramePool, stats: &PortStats, shared: &Shared, worker: usize) -> bool {
     match local.dev.service(pool) {
         Ok(done) => {
             if done.refused > 0 {
