@@ -58,16 +58,17 @@ for step in "${steps[@]}"; do
       run unit cargo test --locked -p switch -p ctl -p bench --lib --bins --tests -- --show-output
       ;;
     loom)
-      run loom env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom LOOM_MAX_PREEMPTIONS=3 \
-        cargo test --locked -p switch --lib --release loom
+      # Few files, optimised, in a target folder of their own: everything is built with --cfg loom.
+      run loom env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --locked -p loom-tests --release loom
       ;;
     sim)
       run sim cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test golden \
         --test no_alloc --test tidy -- --nocapture
       ;;
     veth)
-      run build cargo build --release --locked -p switch -p ctl
-      run veth env SWITCHD_BIN="$PWD/target/release/switchd" SWITCHCTL_BIN="$PWD/target/release/switchctl" \
+      # Binaries of the dev profile: optimised a little, every assertion on.
+      run binaries cargo build --locked -p switch -p ctl
+      run veth env SWITCHD_BIN="$PWD/target/debug/switchd" SWITCHCTL_BIN="$PWD/target/debug/switchctl" \
         cargo test --locked -p tests --test 'veth*' --test 'afxdp*' -- --nocapture --test-threads=1
       ;;
     *)

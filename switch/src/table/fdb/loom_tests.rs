@@ -1,7 +1,6 @@
 //! Every interleaving of small scenes, under the C11 memory model as loom explores it.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p switch --lib --release loom_tests`, with a target directory of
-//! its own. Buckets have one slot here, and a table of two gives every address the same two slots,
+//! `make loom` builds these files alone and runs them. Buckets have one slot here, and a table of two gives every address the same two slots,
 //! in the order its hash says.
 
 use loom::sync::Arc;
