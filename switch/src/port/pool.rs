@@ -1,9 +1,9 @@
 //! The one pool of frames that all ports share.
 //!
 //! [`SharedPool`] holds the memory and the frames nobody uses, in bounded lock-free queues: one of full
-//! batches, one of the odd frames left over. Each worker takes from and gives to its own [`FramePool`] and touches the shared queue once
-//! in [`FREE_BATCH`] frames. Frames are tokens, so what is not free is owned by exactly one port,
-//! burst or queue (flooded frames: by several, counted).
+//! batches, one of the odd frames left over. Each worker takes from and gives to its own [`FramePool`] and
+//! touches the shared queues once in [`FREE_BATCH`] frames. Frames are tokens, so what is not free is owned
+//! by exactly one port, burst or queue (flooded frames: by several, counted).
 
 use std::sync::Arc;
 
