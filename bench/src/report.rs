@@ -145,7 +145,7 @@ impl Machine {
     }
 }
 
-/// Share of all cores' time (0..=1) that is in use, from two readings of the first line of /proc/stat; 0 when unreadable.
+/// Share of all cores' time (0..=1) that is in use, from two readings of /proc/stat's first line; 0 when unreadable.
 pub fn busy_share(before: &str, after: &str) -> f64 {
     let ticks = |text: &str| -> Option<(u64, u64)> {
         let fields = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace();

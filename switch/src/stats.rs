@@ -52,7 +52,7 @@ drop_reasons! {
     MtuExceeded "mtu_exceeded" "Larger than the egress port's MTU allows."
     TxPortDown "tx_port_down" "The egress port is down or gone."
     TxRingFull "tx_ring_full" "The egress port's transmit ring stayed full: its receiver is slower than its senders."
-    TxRefused "tx_refused" "The kernel or the receiver's interface refused the frame (down, too long, or its queue full)."
+    TxRefused "tx_refused" "The kernel or the far interface refused the frame (down, too long, or its queue full)."
     HandoffFull "handoff_full" "The queue to the worker that owns the egress port was full."
     PoolExhausted "pool_exhausted" "No free frame for a copy or a header; raise [switch] frames."
 }

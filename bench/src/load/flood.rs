@@ -98,7 +98,7 @@ fn run(program: &OwnedFd, frame: &[u8], repeat: i32) -> io::Result<()> {
     options.repeat = repeat;
     options.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
     options.batch_size = BATCH;
-    // SAFETY: the frame lives across the call, its length is given, and the kernel only reads it; no output is asked for.
+    // SAFETY: the frame lives across the call, its length is given, the kernel only reads it; no output is asked for.
     let answer = unsafe { bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
     if answer == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-answer)) }
 }

@@ -74,7 +74,7 @@ impl MemPort {
 
     /// Copies a packet into frames of the pool; `None` (the packet is lost, as with an empty fill ring)
     /// when there are not enough.
-    fn import(pool: &mut FramePool, packet: &[u8]) -> Option<Frame> {
+    pub(super) fn import(pool: &mut FramePool, packet: &[u8]) -> Option<Frame> {
         let mut chain: Option<Frame> = None;
         for part in packet.chunks(FRAME_ROOM) {
             let Some(mut frame) = pool.alloc() else {

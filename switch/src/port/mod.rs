@@ -5,7 +5,9 @@
 //! test to the switch, `pcap` reads and writes capture files, `fault` wraps any of them and misbehaves.
 
 pub mod afxdp;
+pub mod fault;
 pub mod mem;
+pub mod pcap;
 mod pool;
 
 use std::io;

@@ -1,9 +1,9 @@
 //! The one pool of frames that all ports share.
 //!
-//! [`SharedPool`] holds the memory and the frames nobody uses, in batches, in a bounded lock-free
-//! queue. Each worker takes from and gives to its own [`FramePool`] and touches the shared queue once
-//! in [`FREE_BATCH`] frames. Frames are tokens, so what is not free is owned by exactly one port,
-//! burst or queue (flooded frames: by several, counted).
+//! [`SharedPool`] holds the memory and the frames nobody uses, in bounded lock-free queues: one of full
+//! batches, one of the odd frames left over. Each worker takes from and gives to its own [`FramePool`] and
+//! touches the shared queues once in [`FREE_BATCH`] frames. Frames are tokens, so what is not free is owned
+//! by exactly one port, burst or queue (flooded frames: by several, counted).
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ type Batch = ArrayVec<Frame, FREE_BATCH>;
 /// The memory of all frames and the free ones among them. Shared by all threads.
 pub struct SharedPool {
     region: Region,
+    /// Full batches only, so that it has room for all frames however they come back.
     free: ArrayQueue<Batch>,
+    odd: ArrayQueue<Frame>,
 }
 
 impl SharedPool {
     /// A pool over `region` whose free frames are `frames`.
     pub fn new(region: Region, frames: Vec<Frame>) -> Arc<SharedPool> {
-        // Twice the full batches: partial ones come from closed ports only.
-        let batches = (region.count() as usize / FREE_BATCH + 1) * 2;
-        let pool = SharedPool { region, free: ArrayQueue::new(batches) };
-        let mut local = Vec::new();
-        pool.put_all(frames, &mut local);
-        debug_assert!(local.is_empty());
+        let count = region.count() as usize;
+        let free = ArrayQueue::new(count / FREE_BATCH + 1);
+        let pool = SharedPool { region, free, odd: ArrayQueue::new(count.max(1)) };
+        pool.put_all(frames);
         Arc::new(pool)
     }
 
@@ -44,9 +44,9 @@ impl SharedPool {
         &self.region
     }
 
-    /// Frames in the shared queue now; exact when nothing else runs.
+    /// Frames in the shared queues now; exact when nothing else runs.
     pub fn free_estimate(&self) -> usize {
-        self.free.len() * FREE_BATCH
+        self.free.len() * FREE_BATCH + self.odd.len()
     }
 
     /// Gives back single-segment frames from a thread that has no [`FramePool`] (the control thread,
@@ -61,19 +61,37 @@ impl SharedPool {
                 rest = more;
             }
         }
-        let mut refused = Vec::new();
-        self.put_all(freed, &mut refused);
-        debug_assert!(refused.is_empty(), "the queue has room for every frame of the pool");
+        self.put_all(freed);
     }
 
-    fn put_all(&self, frames: Vec<Frame>, refused: &mut Vec<Frame>) {
+    fn put_all(&self, frames: Vec<Frame>) {
         let mut frames = frames.into_iter().peekable();
         while frames.peek().is_some() {
-            let batch: Batch = frames.by_ref().take(FREE_BATCH).collect();
-            if let Err(batch) = self.free.push(batch) {
-                refused.extend(batch);
+            let batch = self.put(frames.by_ref().take(FREE_BATCH).collect());
+            debug_assert!(batch.is_empty(), "the queues have room for every frame of the pool");
+        }
+    }
+
+    /// Queues a batch; gives back what there was no room for, which is nothing.
+    fn put(&self, mut batch: Batch) -> Batch {
+        if batch.is_full() {
+            match self.free.push(batch) {
+                Ok(()) => return Batch::new(),
+                Err(full) => batch = full,
             }
         }
+        while let Some(frame) = batch.pop() {
+            if let Err(frame) = self.odd.push(frame) {
+                batch.push(frame);
+                break;
+            }
+        }
+        batch
+    }
+
+    /// A batch, or the odd frames that make up for one; empty when the pool is exhausted.
+    fn take(&self) -> Batch {
+        self.free.pop().unwrap_or_else(|| std::iter::from_fn(|| self.odd.pop()).take(FREE_BATCH).collect())
     }
 }
 
@@ -103,7 +121,7 @@ impl FramePool {
         if let Some(frame) = self.local.pop() {
             return Some(frame);
         }
-        self.local.extend(self.shared.free.pop()?);
+        self.local.extend(self.shared.take());
         self.local.pop()
     }
 
@@ -174,9 +192,9 @@ impl FramePool {
         while left > 0 {
             let start = self.local.len() - left.min(FREE_BATCH);
             left -= self.local.len() - start;
-            let batch: Batch = self.local.drain(start..).collect();
-            if let Err(batch) = self.shared.free.push(batch) {
-                self.local.extend(batch);
+            let rest = self.shared.put(self.local.drain(start..).collect());
+            if !rest.is_empty() {
+                self.local.extend(rest);
                 return;
             }
         }
@@ -209,6 +227,18 @@ mod tests {
         assert_eq!(pool.local_len(), 0);
         let mut other = FramePool::new(shared);
         assert_eq!(std::iter::from_fn(|| other.alloc()).count(), 1000);
+    }
+
+    #[test]
+    fn frames_returned_one_by_one_all_find_room() {
+        let shared = SharedPool::heap(1000);
+        let mut pool = FramePool::new(Arc::clone(&shared));
+        let taken: Vec<Frame> = std::iter::from_fn(|| pool.alloc()).collect();
+        for frame in taken {
+            shared.reclaim(vec![frame]);
+        }
+        assert_eq!(shared.free_estimate(), 1000);
+        assert_eq!(std::iter::from_fn(|| pool.alloc()).count(), 1000);
     }
 
     #[test]
