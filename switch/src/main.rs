@@ -1,5 +1,6 @@
 //! switchd: reads its arguments and its configuration, starts the workers and runs the control thread.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -62,7 +63,9 @@ fn log_to_stderr(filter: Option<&str>) -> Result<(), Failure> {
     let text = text.unwrap_or_else(|| "info".to_string());
     let filter = tracing_subscriber::EnvFilter::try_new(&text)
         .map_err(|error| format!("--log {text}: {error}: use error, warn, info, debug or trace"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let colour = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(colour).with_target(false).init();
     Ok(())
 }
 

@@ -145,7 +145,11 @@ impl Control {
         let (config, diff) = Config::parse_reload(file, &text, &self.config).map_err(|errors| refused_all(&errors))?;
         let changes = changes(&diff);
         self.apply(config, diff);
-        let message = if changes == 0 { "nothing changed".to_string() } else { format!("{changes} changes applied") };
+        let message = match changes {
+            0 => "nothing changed".to_string(),
+            1 => "1 change applied".to_string(),
+            more => format!("{more} changes applied"),
+        };
         Ok(Done { affected: Some(changes), ..Done::message(format!("{file}: {message}")) })
     }
 
@@ -180,6 +184,9 @@ impl Control {
     /// Gives numbers to ports and bridges that have none, as far as there are free ones; called again when
     /// some become free.
     pub(super) fn number(&mut self) {
+        if self.is_stopping() {
+            return;
+        }
         for bridge in &self.config.bridges {
             if self.domains.get(&bridge.name).is_none() {
                 // None free: the next freed one comes here.

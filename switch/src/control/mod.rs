@@ -20,6 +20,8 @@ mod requests;
 mod run;
 pub mod server;
 mod show;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watch;
 

@@ -85,6 +85,8 @@ impl Waiting {
     fn due(&self, state: (u64, u64), now: Instant) -> Instant {
         match &self.tried {
             None => now,
+            // Another interface of that name.
+            Some(tried) if tried.state.0 != state.0 => now,
             Some(tried) if tried.state != state => tried.at + RETRY_MIN,
             Some(tried) => tried.at + tried.backoff,
         }
@@ -192,6 +194,12 @@ impl Slot {
     }
 }
 
+/// A message about a port, without the name it begins with: whoever shows it names the port.
+fn without_name(message: &str, interface: &str) -> String {
+    let rest = message.strip_prefix(interface).and_then(|rest| rest.strip_prefix(": "));
+    rest.unwrap_or(message).to_string()
+}
+
 /// What a port needs.
 enum Step {
     Nothing,
@@ -222,7 +230,7 @@ impl Control {
                     self.look = true;
                 }
                 Step::Detach(why) => self.detach(id, &why, Waiting::default()),
-                Step::Update(link) => self.update(id, link),
+                Step::Update(link) => self.update(id, link, now),
                 Step::Leave => self.leave(id),
             }
         }
@@ -242,7 +250,9 @@ impl Control {
                 let due = waiting.due(state, now);
                 if now < due { Step::Later(due) } else { Step::Attach(known.link.clone(), state) }
             }
-            Life::Attached(_) if !slot.configured => Step::Detach("removed".to_string()),
+            Life::Attached(_) if !slot.configured => {
+                Step::Detach(if self.is_stopping() { "the switch ends" } else { "removed" }.to_string())
+            }
             Life::Attached(attached) => match known {
                 None => Step::Detach("its interface is gone".to_string()),
                 Some(known) if known.serial != attached.serial => {
@@ -263,7 +273,7 @@ impl Control {
                 let note = match error {
                     // It went between the event and now; the next event says so.
                     OpenError::Missing(_) => None,
-                    OpenError::Refused(message) => Some(message),
+                    OpenError::Refused(message) => Some(without_name(&message, interface)),
                 };
                 if let Some(message) = note.as_ref().filter(|_| waiting.note != note) {
                     tracing::warn!("port {interface}: cannot be attached: {message}");
@@ -273,7 +283,8 @@ impl Control {
         }
     }
 
-    fn attached(&mut self, id: PortId, link: Link, serial: u64, opened: Opened, now: Instant) {
+    fn attached(&mut self, id: PortId, link: Link, serial: u64, mut opened: Opened, now: Instant) {
+        opened.report.notes.iter_mut().for_each(|note| *note = without_name(note, &link.name));
         let owners = place(opened.queues.len(), &self.ports.load(self.shared.workers()));
         let Some(slot) = self.ports.get_mut(id) else { return };
         for (&owner, dev) in owners.iter().zip(opened.queues) {
@@ -291,7 +302,7 @@ impl Control {
         self.insert_statics(id);
     }
 
-    fn update(&mut self, id: PortId, link: Link) {
+    fn update(&mut self, id: PortId, link: Link, now: Instant) {
         let Some(Slot { life: Life::Attached(attached), .. }) = self.ports.get_mut(id) else { return };
         let before = std::mem::replace(&mut attached.link, link);
         let link = &attached.link;
@@ -302,6 +313,11 @@ impl Control {
             tracing::info!("port {}: mtu {} (was {})", link.name, link.mtu, before.mtu);
         }
         let went_down = before.up && !link.up;
+        if !before.up && link.up {
+            // What the kernel refuses while the link is down may be possible now.
+            attached.meter = Meter::new(now);
+            let _ = attached.attachment.set_threaded(false);
+        }
         self.changed |= before.up != link.up || before.mtu != link.mtu;
         if went_down {
             self.flush_learned(id);

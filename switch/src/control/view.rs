@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_generation_settles_when_the_last_worker_gave_back_the_one_before() {
         let mut publisher = Publisher::default();
-        let view = |generation| Snapshot { generation, ..Snapshot::default() };
+        let view = |generation| Snapshot::new(generation, &[], &[]);
         publisher.retire(&view(0), 2);
         publisher.retire(&view(1), 2);
         assert_eq!(publisher.settled(), 0);

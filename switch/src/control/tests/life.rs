@@ -1,0 +1,246 @@
+//! Interfaces come, go, flap and change their names.
+
+use super::*;
+use ctl::protocol::{FdbKind, PortState};
+
+#[test]
+fn ports_wait_for_their_interfaces_and_then_forward() {
+    let mut bench = Bench::new(THREE, 1);
+    bench.settle();
+    assert!(
+        bench.ports().iter().all(|port| port.state == PortState::Waiting && port.notes[0].contains("does not exist"))
+    );
+    bench.up(1, "a");
+    bench.up(2, "b");
+    let states: Vec<PortState> = bench.ports().iter().map(|port| port.state).collect();
+    assert_eq!(states, [PortState::Up, PortState::Up, PortState::Waiting]);
+    assert_eq!(bench.send("a", Mac::BROADCAST, mac(1)), ["b"]);
+    assert_eq!(bench.send("b", mac(1), mac(2)), ["a"]);
+    let entries = bench.fdb();
+    let places: Vec<_> = entries.iter().map(|entry| (entry.port.as_str(), entry.vlan, entry.bridge.as_str())).collect();
+    assert_eq!(places, [("a", 0, "pods"), ("b", 0, "pods")]);
+    let status = bench.port("a");
+    assert_eq!((status.rx_packets, status.tx_packets, status.learned, status.ifindex), (1, 1, 1, 1));
+    assert_eq!(status.notes, ["a note"], "the port's name is not repeated");
+    bench.end();
+}
+
+#[test]
+fn a_vanished_interface_frees_everything_and_returns() {
+    let mut bench = three(1);
+    bench.send("a", Mac::BROADCAST, mac(1));
+    bench.send("b", Mac::BROADCAST, mac(2));
+    bench.event(LinkEvent::Gone { ifindex: 1 });
+    bench.settle();
+    assert_eq!((bench.port("a").state, bench.lab().attached), (PortState::Waiting, 2));
+    assert_eq!(bench.fdb().len(), 1, "its addresses are forgotten, the other port's are not");
+    assert_eq!(bench.send("b", mac(1), mac(2)), ["c"], "unknown again, and not to the dead port");
+    let before = bench.port("a").rx_packets;
+    bench.up(9, "a");
+    assert_eq!(bench.send("a", mac(2), mac(1)), ["b"]);
+    let after = bench.port("a");
+    assert_eq!((after.state, after.ifindex, after.rx_packets), (PortState::Up, 9, before + 1), "counters never fall");
+    bench.end();
+}
+
+#[test]
+fn deleted_and_made_again_in_one_batch_is_attached_anew() {
+    let mut bench = three(1);
+    // Even with the same index, which `ip link add index N` allows.
+    for ifindex in [1, 7] {
+        let before = bench.attempts("a");
+        let gone = bench.port("a").ifindex;
+        bench.event(LinkEvent::Gone { ifindex: gone });
+        bench.event(link(ifindex, "a", true));
+        bench.settle();
+        assert_eq!((bench.attempts("a"), bench.port("a").ifindex), (before + 1, ifindex));
+        assert_eq!(bench.send("a", Mac::BROADCAST, mac(1)), ["b", "c"]);
+    }
+    assert_eq!(bench.lab().attached, 3);
+    bench.end();
+}
+
+#[test]
+fn a_renamed_interface_is_gone_and_its_name_can_be_taken_by_another() {
+    let mut bench = three(1);
+    bench.event(link(1, "elsewhere", true));
+    bench.event(link(8, "a", true));
+    bench.settle();
+    assert_eq!((bench.port("a").ifindex, bench.lab().attached), (8, 3));
+    bench.event(LinkEvent::Gone { ifindex: 1 });
+    bench.settle();
+    assert_eq!((bench.port("a").state, bench.attempts("a")), (PortState::Up, 2));
+    bench.end();
+}
+
+#[test]
+fn link_down_forgets_learned_addresses_and_up_forwards_again() {
+    let mut bench = three(1);
+    bench.send("a", Mac::BROADCAST, mac(1));
+    bench.send("b", Mac::BROADCAST, mac(2));
+    bench.ask(add_fdb(5, "a")).unwrap();
+    bench.event(link(1, "a", false));
+    bench.settle();
+    assert_eq!((bench.port("a").state, bench.attempts("a")), (PortState::Down, 1));
+    let left: Vec<FdbKind> = bench.fdb().iter().map(|entry| entry.kind).collect();
+    assert_eq!(left, [FdbKind::Dynamic, FdbKind::Static], "b's address and a's static one");
+    assert_eq!(bench.send("b", Mac::BROADCAST, mac(2)), ["c"]);
+    // Up and down and up within a batch: the state counts.
+    bench.event(link(1, "a", true));
+    bench.event(link(1, "a", false));
+    bench.event(link(1, "a", true));
+    bench.settle();
+    assert_eq!(bench.send("b", Mac::BROADCAST, mac(2)), ["a", "c"]);
+    assert_eq!(bench.attempts("a"), 1, "a flap attaches nothing");
+    bench.end();
+}
+
+fn add_fdb(number: u64, port: &str) -> Request {
+    let mac = ctl::mac::Mac(mac(number).octets());
+    Request::AddFdb(ctl::protocol::AddFdb { mac, port: port.to_string(), bridge: None, vlan: None, sticky: false })
+}
+
+#[test]
+fn static_entries_wait_with_their_port() {
+    let mut bench = three(1);
+    bench.ask(add_fdb(5, "a")).unwrap();
+    assert_eq!(bench.send("b", mac(5), mac(2)), ["a"]);
+    bench.event(LinkEvent::Gone { ifindex: 1 });
+    bench.settle();
+    assert!(bench.fdb().iter().all(|entry| entry.kind == FdbKind::Dynamic));
+    assert_eq!(bench.send("b", mac(5), mac(2)), ["c"]);
+    bench.up(4, "a");
+    assert_eq!(bench.send("b", mac(5), mac(2)), ["a"]);
+    bench.end();
+}
+
+#[test]
+fn the_mtu_follows_the_interface() {
+    let mut bench = three(1);
+    let bigger = Link { ifindex: 2, name: "b".to_string(), up: true, mtu: 40, mac: None };
+    bench.event(LinkEvent::Present(bigger));
+    bench.settle();
+    assert_eq!(bench.port("b").mtu, 40);
+    assert_eq!(bench.send("a", Mac::BROADCAST, mac(1)), ["c"], "60 bytes do not fit an MTU of 40");
+    assert_eq!(bench.port("b").drops["mtu_exceeded"], 1);
+    bench.end();
+}
+
+#[test]
+fn a_refused_interface_is_tried_again_ever_less_often() {
+    let mut bench = Bench::new(THREE, 1);
+    bench.lab().refusals.insert("a".to_string(), "XDP program 7 is attached already".to_string());
+    bench.up(1, "a");
+    let status = bench.port("a");
+    assert_eq!(
+        (status.state, status.notes),
+        (PortState::Waiting, vec!["XDP program 7 is attached already".to_string()])
+    );
+    bench.wait(Duration::from_secs(20));
+    let attempts = bench.attempts("a");
+    assert!((7..=12).contains(&attempts), "{attempts} attempts: 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, then every 5 s");
+    // News of the interface bring the next attempt forward.
+    bench.lab().refusals.clear();
+    let news = Link { ifindex: 1, name: "a".to_string(), up: true, mtu: 1400, mac: None };
+    bench.event(LinkEvent::Present(news));
+    bench.settle();
+    assert_eq!((bench.port("a").state, bench.attempts("a")), (PortState::Up, attempts + 1));
+    bench.end();
+}
+
+#[test]
+fn a_device_that_fails_is_detached_without_waiting_for_netlink() {
+    let mut bench = three(1);
+    bench.lab().dead.push("b".to_string());
+    bench.settle();
+    assert_eq!(bench.port("b").state, PortState::Waiting);
+    assert_eq!(bench.send("a", Mac::BROADCAST, mac(1)), ["c"]);
+    bench.event(LinkEvent::Gone { ifindex: 2 });
+    bench.lab().dead.clear();
+    bench.up(12, "b");
+    assert_eq!((bench.port("b").state, bench.port("b").ifindex), (PortState::Up, 12));
+    bench.end();
+}
+
+#[test]
+fn lost_events_are_made_up_for_by_a_list() {
+    let mut bench = three(1);
+    bench.event(LinkEvent::DumpBegins);
+    bench.event(link(2, "b", false));
+    bench.event(link(30, "c", true));
+    bench.event(LinkEvent::DumpEnds);
+    bench.settle();
+    let ports = bench.ports();
+    let states: Vec<_> = ports.iter().map(|port| (port.state, port.ifindex)).collect();
+    assert_eq!(states, [(PortState::Waiting, 0), (PortState::Down, 2), (PortState::Up, 30)]);
+    bench.end();
+}
+
+#[test]
+fn ports_spread_over_workers_and_reach_each_other() {
+    let mut bench = Bench::new(THREE, 3);
+    bench.lab().queues.insert("c".to_string(), 3);
+    for (ifindex, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.up(ifindex, name);
+    }
+    let workers: Vec<Vec<u32>> = bench.ports().into_iter().map(|port| port.workers).collect();
+    assert_eq!(workers, [vec![0], vec![1], vec![0, 1, 2]]);
+    assert_eq!(bench.send("a", Mac::BROADCAST, mac(1)), ["b", "c"]);
+    for queue in 0..3 {
+        assert_eq!(bench.send_to_queue("c", queue, mac(1), mac(3)), ["a"], "queue {queue}");
+    }
+    assert_eq!(bench.send("b", mac(3), mac(2)), ["c"]);
+    bench.event(LinkEvent::Gone { ifindex: 3 });
+    bench.settle();
+    assert_eq!((bench.port("c").state, bench.lab().attached), (PortState::Waiting, 2));
+    bench.end();
+}
+
+#[test]
+fn addresses_age() {
+    let mut bench = Bench::new(&THREE.replace("name = \"pods\"", "name = \"pods\"\nageing_seconds = 10"), 1);
+    bench.up(1, "a");
+    bench.up(2, "b");
+    bench.send("a", Mac::BROADCAST, mac(1));
+    bench.wait(Duration::from_secs(8));
+    assert_eq!(bench.fdb().len(), 1);
+    bench.wait(Duration::from_secs(5));
+    assert_eq!((bench.fdb().len(), bench.port("a").learned), (0, 0));
+    bench.end();
+}
+
+#[test]
+fn receive_work_follows_the_load() {
+    let mut bench = three(1);
+    let id = bench.control.port_id("a").unwrap();
+    // The counter of the worker, which does not run here meanwhile, stands for the traffic.
+    let shared = Arc::clone(&bench.control.shared);
+    for _ in 0..20 {
+        bench.now += Duration::from_millis(100);
+        shared.stats(0).port(id).rx_packets.add(20_000);
+        bench.control.turn(bench.now);
+    }
+    assert_eq!(bench.lab().threaded, [("a".to_string(), true)]);
+    assert!(bench.port("a").notes.iter().any(|note| note.contains("thread of its own")));
+    for _ in 0..40 {
+        bench.now += Duration::from_millis(1000);
+        bench.control.turn(bench.now);
+    }
+    assert_eq!(bench.lab().threaded.last(), Some(&("a".to_string(), false)));
+    bench.end();
+}
+
+#[test]
+fn a_thousand_lives_leave_nothing_behind() {
+    let mut bench = three(2);
+    for life in 0..1_000u32 {
+        bench.event(LinkEvent::Gone { ifindex: life + 10 - 1 });
+        bench.event(link(life + 10, "a", true));
+        // Frames on their way while it goes.
+        bench.lab().wires["b"][0].send(&[0xff; 60]);
+        bench.settle();
+    }
+    assert_eq!((bench.port("a").state, bench.lab().attached), (PortState::Up, 3));
+    assert_eq!(bench.send("a", Mac::BROADCAST, mac(1)).len() % 2, 0);
+    bench.end();
+}
