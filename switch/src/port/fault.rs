@@ -245,7 +245,7 @@ impl SplitMix {
 
     /// A number below `limit`, which must not be 0. The bias of the multiplication is below 2^-32.
     fn below(&mut self, limit: usize) -> usize {
-        ((self.next() >> 32) * limit as u64 >> 32) as usize
+        (((self.next() >> 32) * limit as u64) >> 32) as usize
     }
 
     /// True with a chance of `ppm` in a million.

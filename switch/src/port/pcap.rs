@@ -155,7 +155,9 @@ mod tests {
         writer.into_writer()
     }
 
-    fn reflect(input: Vec<u8>, frames: u32) -> (Vec<(Duration, Vec<u8>)>, Result<(), PortError>) {
+    type Stamped = (Duration, Vec<u8>);
+
+    fn reflect(input: Vec<u8>, frames: u32) -> (Vec<Stamped>, Result<(), PortError>) {
         let shared = SharedPool::heap(frames);
         let mut pool = FramePool::new(Arc::clone(&shared));
         let sink = Sink::default();

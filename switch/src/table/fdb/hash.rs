@@ -34,8 +34,8 @@ impl Hasher {
     pub(super) fn pair(&self, key: u64, buckets: u32) -> (usize, usize) {
         let hash = self.hash(key);
         let count = u64::from(buckets);
-        let first = (hash >> 32) * count >> 32;
-        let distance = 1 + ((hash & 0xffff_ffff) * (count - 1) >> 32);
+        let first = ((hash >> 32) * count) >> 32;
+        let distance = 1 + (((hash & 0xffff_ffff) * (count - 1)) >> 32);
         let second = if first + distance < count { first + distance } else { first + distance - count };
         (first as usize, second as usize)
     }

@@ -322,7 +322,7 @@ fn a_million_addresses_of_any_pattern_fit() {
         ("random", |n| spread(n) >> 16),
         ("sequential", |n| 0x0200_0000_0000 + n),
         // Forty vendors' prefixes, numbered from 0 in each.
-        ("clustered", |n| (spread(n % 40) >> 40) << 24 | n / 40),
+        ("clustered", |n| ((spread(n % 40) >> 40) << 24) | (n / 40)),
         // Only high bits differ.
         ("high bits", |n| n << 28),
     ];
