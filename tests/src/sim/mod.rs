@@ -231,8 +231,7 @@ impl Simulation {
         while let Some(command) = self.pending[worker].pop_front() {
             match command {
                 Pending::View(config) => self.views[worker] = config,
-                // The worker clears its counters of the port: keep them.
-                Pending::Attach(port) => self.ports.keep_counters(port, self.shared.stats(worker).port(port)),
+                Pending::Attach => {}
                 Pending::Detach(tap) => self.ports.set_working(tap, false),
             }
         }

@@ -26,7 +26,7 @@ pub enum Pending {
     /// Go by this configuration.
     View(Config),
     /// Drive a queue of this port.
-    Attach(PortId),
+    Attach,
     /// Give this tap's queue back.
     Detach(usize),
 }
@@ -60,8 +60,6 @@ pub struct Ports {
     multi: Vec<bool>,
     /// Worker of a port's only queue.
     owner: Vec<usize>,
-    /// Counters of earlier attachments.
-    kept: HashMap<PortId, Tally>,
 }
 
 impl Ports {
@@ -73,7 +71,6 @@ impl Ports {
             attached: vec![0; count],
             multi: vec![false; count],
             owner: vec![0; count],
-            kept: HashMap::new(),
         }
     }
 
@@ -112,15 +109,10 @@ impl Ports {
         self.queues.iter_mut().filter(|queue| queue.tap == tap).for_each(|queue| queue.working = working);
     }
 
-    /// Adds counters that are about to be cleared.
-    pub fn keep_counters(&mut self, port: PortId, stats: &PortStats) {
-        self.kept.entry(port).or_default().add(stats);
-    }
-
-    /// Counters of all ports, summed over workers and attachments.
+    /// Counters of all ports, summed over workers. They go on over a new attachment.
     pub fn tallies(&self, shared: &Shared) -> HashMap<PortId, Tally> {
         let sum = |index| {
-            let mut tally = self.kept.get(&port(index)).cloned().unwrap_or_default();
+            let mut tally = Tally::default();
             shared.all_stats().for_each(|stats| tally.add(stats.port(port(index))));
             (port(index), tally)
         };
@@ -164,7 +156,7 @@ impl Simulation {
             }
             let dev = Box::new(TapPort::new(dev, tap, Arc::clone(&self.taps)));
             self.shared.command(worker, Command::Attach { port: port(index), dev });
-            self.pending[worker].push_back(Pending::Attach(port(index)));
+            self.pending[worker].push_back(Pending::Attach);
             let queue = Queue { port: port(index), tap, worker, wire, faults, working: true, leaving: false };
             self.ports.queues.push(queue);
         }

@@ -121,7 +121,7 @@ fn only_the_outer_tag_is_the_switchs_business() {
     let mut lab = trunks();
     let inner = tagged(&sized(Mac::BROADCAST, host(1), 60), 0x2064);
     lab.send(1, &tagged(&inner, 10));
-    assert_eq!(outputs(&mut lab), [vec!std::slice::from_ref(&inner), vec![], vec![inner]]);
+    assert_eq!(outputs(&mut lab), [vec![inner.clone()], vec![], vec![inner]]);
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Every interleaving of small scenes, under the C11 memory model as loom explores it.
+//! Every interleaving of small scenes, under the C11 memory model as loom explores it: `make loom`
+//! builds these files alone and runs them.
 //!
-//! `make loom` builds these files alone and runs them. Buckets have one slot here, and a table of two gives every address the same two slots,
-//! in the order its hash says.
+//! Buckets have one slot here, and a table of two gives every address the same two slots, in the
+//! order its hash says.
 
 use loom::sync::Arc;
 use loom::thread;
