@@ -89,6 +89,7 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
     let fdb = Arc::new(Fdb::new(settings.fdb_entries, random_seed()?));
     let shared = Shared::new(settings.workers.len(), Arc::clone(&pool), fdb)
         .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
+    let _priority = worker::raise_session();
     let workers = start_workers(&config, &shared, epoch)?;
     let mut control = Control::new(Parts {
         config,

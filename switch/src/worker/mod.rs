@@ -4,11 +4,13 @@
 //! each port, transmission) and takes the time as an argument, so that a test can step it. `run` wraps
 //! it with pinning, priority and adaptive sleeping.
 
+mod priority;
 mod run;
 mod shared;
 
 use std::sync::Arc;
 
+pub use priority::{SessionPriority, raise_session};
 pub use run::{PollMode, RunOptions, run};
 pub use shared::{Command, Event, Shared, Waker};
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Shared, Worker};
+use super::{Shared, Worker, priority};
 use crate::limits::PORTS_MAX;
 
 /// How a worker waits for packets.
@@ -39,13 +39,9 @@ const IDLE_TURNS: u32 = 16;
 /// Longest sleep: counters of an idle loop stay this fresh.
 const SLEEP_MAX_NS: i64 = 200_000_000;
 
-/// Nice value of worker threads: above everything else on a shared core. SCHED_FIFO starves the kernel
-/// threads that feed the worker (measured: a third of the rate).
-const NICE: i32 = -20;
-
 /// Runs worker `index` on the calling thread until it is told to stop.
 pub fn run(mut worker: Worker, options: RunOptions) {
-    settle(options.core, worker.index);
+    priority::settle(options.core, worker.index);
     let stats = std::sync::Arc::clone(&worker.stats);
     let poll = &stats.poll;
     let mut now_ns = elapsed_ns(options.epoch);
@@ -86,16 +82,6 @@ pub fn run(mut worker: Worker, options: RunOptions) {
 
 fn elapsed_ns(epoch: Instant) -> u64 {
     epoch.elapsed().as_nanos() as u64
-}
-
-/// Pins and raises the calling thread, saying what could not be done.
-fn settle(core: usize, index: usize) {
-    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
-        tracing::warn!("worker {index}: cannot pin to core {core}: check the process's allowed cores (taskset -p)");
-    }
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::warn!("worker {index}: cannot raise priority to nice {NICE} ({error}): grant CAP_SYS_NICE");
-    }
 }
 
 /// Waits until a port is readable, somebody wakes the worker, or the longest sleep is over.
