@@ -87,7 +87,7 @@ impl Control {
             trunk: port.trunk.clone(),
             ifindex: link.map_or(0, |link| link.ifindex),
             mac: link.and_then(|link| link.mac).map(|mac| ctl::mac::Mac(mac.octets())),
-            workers: attached.map_or_else(Vec::new, |attached| workers_of(attached)),
+            workers: attached.map_or_else(Vec::new, workers_of),
             queues: attached.map_or(0, |attached| attached.owners.len() as u32),
             mode: None,
             peer: attached.and_then(|attached| attached.report.peer.clone()),

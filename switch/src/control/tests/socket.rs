@@ -102,7 +102,7 @@ fn a_hundred_thousand_entries_stream_while_others_are_served() {
     let (mut dumped, mut between) = (0, 0);
     let mut other = client(&running);
     let mut items = first.request::<FdbEntry>(Request::ShowFdb(Default::default())).unwrap();
-    while let Some(item) = items.next() {
+    for item in items.by_ref() {
         item.unwrap();
         dumped += 1;
         if dumped % 10_000 == 0 {
