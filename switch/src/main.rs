@@ -91,6 +91,13 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
         .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
     let _priority = worker::raise_session();
     let workers = start_workers(&config, &shared, epoch)?;
+    tracing::info!(
+        "switchd {}: {} ports, workers on cores {:?}, {} frames",
+        env!("CARGO_PKG_VERSION"),
+        config.ports.len(),
+        config.switch.workers,
+        config.switch.frames
+    );
     let mut control = Control::new(Parts {
         config,
         source: Some(std::path::absolute(file)?),
@@ -120,10 +127,26 @@ fn start_workers(config: &Config, shared: &Arc<Shared>, epoch: Instant) -> Resul
         let shared = Arc::clone(shared);
         let options = RunOptions { core, poll, epoch };
         let thread = std::thread::Builder::new().name(format!("worker{index}"));
-        thread.spawn(move || worker::run(Worker::new(index, shared), options))
+        thread.spawn(move || {
+            let _guard = AbortOnPanic;
+            worker::run(Worker::new(index, shared), options);
+        })
     };
     let workers: Result<Vec<_>, std::io::Error> = config.switch.workers.iter().enumerate().map(start).collect();
     workers.map_err(|error| format!("cannot start a worker thread: {error}").into())
+}
+
+/// Ends the process when its thread panics. A switch that lives on without a worker would swallow what comes in
+/// on its ports; after an end the kernel detaches them, and a service manager starts a new one.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("a worker failed: ending at once");
+            std::process::abort();
+        }
+    }
 }
 
 /// A number that nobody outside can guess: the FDB's hash must not be predictable.
