@@ -43,6 +43,19 @@ impl Bucket {
         &self.slots
     }
 
+    /// The first slot bound to `key`, live or not.
+    ///
+    /// All keys are compared before the one branch: which slot an address is in cannot be predicted.
+    pub(super) fn match_key(&self, key: u64) -> Option<&Slot> {
+        let mut matches = 0u32;
+        for (index, slot) in self.slots.iter().enumerate() {
+            // Acquire: who finds a copy gone goes on to see the one it went in favour of.
+            matches |= u32::from(slot.key.load(Ordering::Acquire) == key) << index;
+        }
+        // Without a match this is 32, and no slot.
+        self.slots.get(matches.trailing_zeros() as usize)
+    }
+
     /// Reads the bucket's line and drops the result: a prefetch in safe code, since the reader of
     /// this word does not wait for it.
     pub(super) fn touch(&self) {

@@ -187,7 +187,9 @@ impl Fdb {
 
     /// Starts bringing `key`'s first bucket into the cache. Any thread; writes nothing.
     ///
-    /// Touch the keys of a burst before looking them up, and their cache misses overlap.
+    /// For a caller with other work to do before the lookup. A plain loop of lookups over a burst overlaps
+    /// its cache misses by itself, and touching first gains nothing there: at 1,000,000 entries about
+    /// 100 ns an address either way, against about 400 when each lookup waits for the one before.
     pub fn touch(&self, key: MacKey) {
         if let Some(pair) = self.pair(key) {
             pair.first.touch();
@@ -413,7 +415,9 @@ impl<'a> Pair<'a> {
     }
 
     fn find(&self, key: MacKey) -> Option<Live<'a>> {
-        self.slots().find_map(|slot| slot.get(key.bits()))
+        let slot = self.first.match_key(key.bits()).or_else(|| self.second.match_key(key.bits()))?;
+        // The entry may have gone since its key was read, in favour of a copy further on.
+        slot.get(key.bits()).or_else(|| self.slots().find_map(|slot| slot.get(key.bits())))
     }
 
     /// The free slot a new address should go to.
