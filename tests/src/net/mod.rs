@@ -21,6 +21,7 @@ pub mod capture;
 mod namespace;
 pub mod process;
 pub mod raw;
+pub mod stations;
 pub mod switchd;
 pub mod traffic;
 
