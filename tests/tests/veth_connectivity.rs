@@ -113,8 +113,8 @@ fn everything_gets_through(test: &str, tx_off: bool) {
     report(&format!("{test}: {mib} MiB each way at once in {:.1} s", start.elapsed().as_secs_f64()));
     parallel_streams(a, c);
     assert_no_checksum_errors(&containers);
-    let finished: u64 = switch.ports().iter().map(|port| port.rx_packets).sum();
-    assert!(finished > 0, "all of it went through the switch");
+    let packets: u64 = switch.ports().iter().map(|port| port.rx_packets).sum();
+    assert!(packets > 1000, "all of it went through the switch");
     assert!(switch.stop().success());
 }
 
