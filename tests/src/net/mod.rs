@@ -100,15 +100,23 @@ impl Lab {
         container
     }
 
+    /// A namespace of this lab without interfaces, for tests that lay their own cables.
+    ///
+    /// # Panics
+    /// As [`container`](Self::container).
+    pub fn space(&mut self) -> Namespace {
+        let number = self.next;
+        assert!(number <= 250, "a lab has at most 250 containers");
+        self.next += 1;
+        Namespace::create(&format!("{}c{number}", self.prefix))
+    }
+
     /// A container without an interface; [`Container::plug`] gives it one.
     ///
     /// # Panics
     /// As [`container`](Self::container).
     pub fn unplugged(&mut self, host_end: &str) -> Container {
-        let number = self.next;
-        assert!(number <= 250, "a lab has at most 250 containers");
-        self.next += 1;
-        let space = Namespace::create(&format!("{}c{number}", self.prefix));
+        let (number, space) = (self.next, self.space());
         // Addresses must be usable at once: no duplicate address detection.
         space.sysctl("ipv6/conf/all/accept_dad", "0");
         space.sysctl("ipv6/conf/default/accept_dad", "0");

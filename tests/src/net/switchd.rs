@@ -107,6 +107,14 @@ impl Switchd {
         self.process.signal(signal);
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it still runs after `limit`.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        self.process.wait(limit)
+    }
+
     /// Asks it to end (SIGTERM) and waits.
     ///
     /// # Panics
