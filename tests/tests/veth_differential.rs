@@ -4,8 +4,8 @@
 //! - 01:80:C2:00:00:00 (spanning tree): the kernel's bridge forwards it while its own spanning tree is off;
 //!   switchd never forwards a link-local group.
 //! - A source address of zero: the kernel's bridge drops the frame; switchd forwards it and does not learn it.
-//! - Link-local groups teach switchd nothing; the kernel's bridge learns from them unless told `no_linklocal_learn`,
-//!   as it is here.
+//! - 01:80:C2:00:00:01 (pause): both drop the frame, but the kernel's bridge learns nothing from it, unlike from the
+//!   other link-local groups. Not generated.
 //! - Order inside a burst of one port: switchd learns all source addresses of a burst before it forwards the first
 //!   frame; the kernel's bridge goes frame by frame. So a frame to a station whose own first frame from this port
 //!   follows within the burst is already known to stay on the port. Blocks are cut before such a frame.
@@ -55,7 +55,7 @@ fn build(lab: &Lab, spaces: Vec<Namespace>) -> Rig {
         let path = format!("/proc/sys/net/bridge/bridge-nf-call-{family}tables");
         let _ = host.run(|| std::fs::write(&path, "0"));
     }
-    host.ip_batch("link add br0 type bridge mcast_snooping 0 no_linklocal_learn 1\nlink set br0 up\n");
+    host.ip_batch("link add br0 type bridge mcast_snooping 0\nlink set br0 up\n");
     for (index, space) in spaces.iter().enumerate() {
         space.sysctl("ipv6/conf/default/disable_ipv6", "1");
         for (name, end) in [("sw", format!("p{index}")), ("kb", format!("q{index}"))] {
@@ -79,7 +79,8 @@ fn random_frame(random: &mut StdRng) -> Vec<u8> {
         70..=79 => BROADCAST,
         80..=84 => [0x01, 0, 0x5e, random.random_range(0..128), 0, 1],
         85..=89 => [0x33, 0x33, 0, 0, 0, random.random()],
-        90..=93 => [0x01, 0x80, 0xc2, 0, 0, random.random_range(0..64)],
+        90 => SPANNING_TREE,
+        91..=93 => [0x01, 0x80, 0xc2, 0, 0, random.random_range(2..32)],
         _ => [0x02, 0x77, random.random(), random.random(), random.random(), random.random()],
     };
     let from = match random.random_range(0..100) {
