@@ -1,0 +1,287 @@
+//! Real interfaces for tests: namespaces, veth pairs, switchd on their host ends, traffic between them.
+//!
+//! A [`Lab`] is one container host: a namespace in which the switch runs, and containers joined to it. All names
+//! carry the prefix `swt-<pid>-<n>-`. Dropping removes everything, also when a test panics. What a killed run left
+//! behind is removed by the next one (and by anybody with `ip netns del`). Called by the tests named `veth_*`.
+//!
+//! The binaries under test are `switchd` and `switchctl` of the same target directory, or those that `SWITCHD_BIN`
+//! and `SWITCHCTL_BIN` name. Cargo does not build them for these tests: `make test` does, before.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tempfile::TempDir;
+
+pub use namespace::Namespace;
+pub use switchd::Switchd;
+
+pub mod capture;
+mod namespace;
+pub mod process;
+pub mod raw;
+pub mod stations;
+pub mod switchd;
+pub mod traffic;
+
+/// First part of every namespace's name.
+const PREFIX: &str = "swt";
+
+/// Labs run side by side unless one asks to be alone: a measurement wants the machine for itself.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Number of the next lab of this process.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// The right to use the machine, held while the lab lives.
+#[derive(Debug)]
+enum Permit {
+    #[expect(dead_code, reason = "held, never read")]
+    Shared(RwLockReadGuard<'static, ()>),
+    #[expect(dead_code, reason = "held, never read")]
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+/// One container host. Make containers and switches after it; they may be dropped before or after.
+#[derive(Debug)]
+pub struct Lab {
+    prefix: String,
+    host: Namespace,
+    files: TempDir,
+    next: u8,
+    // Last: the machine is free again when the namespaces are gone.
+    _permit: Permit,
+}
+
+impl Lab {
+    /// A host for the test `test`, beside others. `None`, after a line that says so, where the kernel does not
+    /// let this process make namespaces.
+    pub fn new(test: &str) -> Option<Lab> {
+        Lab::with(test, || Permit::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// A host for a test that measures: no other lab of this process exists meanwhile.
+    pub fn alone(test: &str) -> Option<Lab> {
+        Lab::with(test, || Permit::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with(test: &str, permit: impl FnOnce() -> Permit) -> Option<Lab> {
+        if !may_configure_networks() {
+            skipped(test, "needs root with CAP_NET_ADMIN and CAP_SYS_ADMIN");
+            return None;
+        }
+        static STALE: Once = Once::new();
+        STALE.call_once(remove_stale);
+        let permit = permit();
+        let prefix = format!("{PREFIX}-{}-{}-", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let host = Namespace::create(&format!("{prefix}host"));
+        let files = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory can be made");
+        Some(Lab { prefix, host, files, next: 1, _permit: permit })
+    }
+
+    /// The namespace of the host ends and the switch.
+    pub fn host(&self) -> &Namespace {
+        &self.host
+    }
+
+    /// Directory for files of this test, removed with the lab.
+    pub fn files(&self) -> &std::path::Path {
+        self.files.path()
+    }
+
+    /// A container with `eth0`, whose other end is the host's interface `host_end`; both up.
+    ///
+    /// # Panics
+    /// When the kernel refuses, or after 250 containers.
+    pub fn container(&mut self, host_end: &str, link: &Link) -> Container {
+        let mut container = self.unplugged(host_end);
+        container.plug(self, link);
+        container
+    }
+
+    /// A namespace of this lab without interfaces, for tests that lay their own cables.
+    ///
+    /// # Panics
+    /// As [`container`](Self::container).
+    pub fn space(&mut self) -> Namespace {
+        let number = self.next;
+        assert!(number <= 250, "a lab has at most 250 containers");
+        self.next += 1;
+        Namespace::create(&format!("{}c{number}", self.prefix))
+    }
+
+    /// A container without an interface; [`Container::plug`] gives it one.
+    ///
+    /// # Panics
+    /// As [`container`](Self::container).
+    pub fn unplugged(&mut self, host_end: &str) -> Container {
+        let (number, space) = (self.next, self.space());
+        // Addresses must be usable at once: no duplicate address detection.
+        space.sysctl("ipv6/conf/all/accept_dad", "0");
+        space.sysctl("ipv6/conf/default/accept_dad", "0");
+        Container { space, host_end: host_end.to_owned(), number }
+    }
+}
+
+/// How a container is joined to its host.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// MTU of both ends.
+    pub mtu: u32,
+    /// No addresses, no ARP, no IPv6: only frames that the test sends.
+    pub quiet: bool,
+    /// `ethtool -K eth0 tx off` in the container.
+    pub tx_off: bool,
+    /// Queues each way.
+    pub queues: u32,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link { mtu: 1500, quiet: false, tx_off: false, queues: 1 }
+    }
+}
+
+impl Link {
+    /// A link that carries nothing but the test's own frames.
+    pub fn quiet() -> Link {
+        Link { quiet: true, ..Link::default() }
+    }
+}
+
+/// A container: a namespace with `eth0`, addresses 10.99.0.N/24 and fd99::N/64, MAC 02:99:00:00:00:N.
+#[derive(Debug)]
+pub struct Container {
+    space: Namespace,
+    host_end: String,
+    number: u8,
+}
+
+impl Container {
+    /// Its namespace.
+    pub fn space(&self) -> &Namespace {
+        &self.space
+    }
+
+    /// Name of the interface on the host.
+    pub fn host_end(&self) -> &str {
+        &self.host_end
+    }
+
+    /// Its IPv4 address.
+    pub fn v4(&self) -> IpAddr {
+        Ipv4Addr::new(10, 99, 0, self.number).into()
+    }
+
+    /// Its IPv6 address.
+    pub fn v6(&self) -> IpAddr {
+        Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, self.number.into()).into()
+    }
+
+    /// Address of its `eth0`.
+    pub fn mac(&self) -> [u8; 6] {
+        [0x02, 0x99, 0, 0, 0, self.number]
+    }
+
+    /// The same as text.
+    pub fn mac_text(&self) -> String {
+        format!("02:99:00:00:00:{:02x}", self.number)
+    }
+
+    /// Makes the veth pair, again if it was deleted. Both ends come up.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn plug(&mut self, lab: &Lab, link: &Link) {
+        let (mtu, mac, end, host) = (link.mtu, self.mac_text(), &self.host_end, lab.host.name());
+        let queues = match link.queues {
+            0 | 1 => String::new(),
+            n => format!("numtxqueues {n} numrxqueues {n}"),
+        };
+        self.space.ip(&format!(
+            "link add eth0 mtu {mtu} address {mac} {queues} type veth peer name {end} mtu {mtu} {queues} netns {host}"
+        ));
+        if link.quiet {
+            self.space.sysctl("ipv6/conf/all/disable_ipv6", "1");
+            lab.host.sysctl(&format!("ipv6/conf/{end}/disable_ipv6"), "1");
+            self.space.ip("link set eth0 arp off up");
+        } else {
+            let (v4, v6) = (self.v4(), self.v6());
+            self.space.ip_batch(&format!(
+                "link set eth0 up\naddress add {v4}/24 dev eth0\naddress add {v6}/64 dev eth0 nodad\n"
+            ));
+        }
+        if link.tx_off {
+            self.ethtool("-K eth0 tx off");
+        }
+        lab.host.ip(&format!("link set {end} up"));
+    }
+
+    /// Deletes the veth pair, as when the container ends.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn unplug(&self) {
+        self.space.ip("link del eth0");
+    }
+
+    /// Runs ethtool in the container; its standard output.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ethtool(&self, arguments: &str) -> String {
+        let done = process::output(self.space.command("ethtool").args(arguments.split_whitespace()));
+        assert!(done.code == 0, "ethtool {arguments}: {}", done.stderr.trim());
+        done.stdout
+    }
+
+    /// Whether an offload of `eth0` is on, by its name in `ethtool -k`.
+    ///
+    /// # Panics
+    /// When ethtool does not know it.
+    pub fn offload(&self, name: &str) -> bool {
+        let text = self.ethtool("-k eth0");
+        let value = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "));
+        value.unwrap_or_else(|| panic!("no offload {name}")).starts_with("on")
+    }
+}
+
+/// Says that a test was not run, on the real standard error, so that a passing test shows it too.
+pub fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+}
+
+/// Says something worth reading in a passing test: a figure, a count.
+pub fn report(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// True where the long form of the tests is wanted: `VETH_FULL=1`.
+pub fn full() -> bool {
+    std::env::var_os("VETH_FULL").is_some_and(|value| value == "1")
+}
+
+/// CAP_NET_ADMIN and CAP_SYS_ADMIN in the effective set.
+fn may_configure_networks() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
+    let set = u64::from_str_radix(line.trim(), 16).unwrap_or(0);
+    // Numbers of linux/capability.h.
+    let (net_admin, sys_admin) = (1 << 12, 1 << 21);
+    set & net_admin != 0 && set & sys_admin != 0
+}
+
+/// Removes namespaces of test processes that no longer exist.
+fn remove_stale() {
+    for name in namespace::names() {
+        let mut parts = name.split('-');
+        let ours = parts.next() == Some(PREFIX);
+        let pid = parts.next().and_then(|pid| pid.parse::<u32>().ok());
+        if let (true, Some(pid)) = (ours, pid) {
+            if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+                namespace::remove(&name);
+            }
+        }
+    }
+}
