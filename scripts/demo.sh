@@ -109,7 +109,7 @@ if [[ -n ${KEEP:-} ]]; then
 Left up, as you asked. Try:
   ip netns exec $run-client ping 10.10.0.1
   $PWD/target/release/switchctl --socket $socket --watch show-ports
-  $PWD/target/release/switchctl --socket $socket set-port db0 --isolated true
+  $PWD/target/release/switchctl --socket $socket set-port db0 --isolated on
   $PWD/target/release/switchctl --socket $socket --help
 Remove it:
   kill $switchd_pid; for n in web db client host; do ip netns del $run-\$n; done; rm -rf $work
