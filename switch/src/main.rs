@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use switch::config::{self, Config};
-use switch::control::server::Server;
+use switch::config::{self, Config, SwitchConfig};
+use switch::control::server::{Server, ServerError};
 use switch::control::{Control, EventLoop, NetlinkSource, Parts};
 use switch::port::afxdp::AfxdpFactory;
 use switch::port::{FramePool, SharedPool};
@@ -33,6 +33,9 @@ struct Arguments {
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
 }
+
+/// Longest wait for a killed predecessor: its ports are closed one by one, some milliseconds each.
+const DYING_PATIENCE: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -83,7 +86,7 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
     let settings = config.switch.clone();
     let events = EventLoop::new(true).map_err(|error| format!("cannot make the control loop: {error}"))?;
     // First of all: a second switch on the same socket must find out before it touches anything.
-    let server = Server::bind(Path::new(&settings.control_socket), SOCKET_MODE, settings.control_group.as_deref())?;
+    let server = bind(&settings)?;
     let links = NetlinkSource::open().map_err(|error| format!("cannot listen for interfaces (netlink): {error}"))?;
     let (factory, pool) = AfxdpFactory::new(settings.frames, &settings.workers)?;
     let fdb = Arc::new(Fdb::new(settings.fdb_entries, random_seed()?));
@@ -116,6 +119,31 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
         check_frames(&pool);
     }
     ended.map_err(|error| format!("the control loop failed: {error}").into())
+}
+
+/// Opens the control socket. A predecessor that was just killed still holds it until the kernel has closed its ports:
+/// that one is waited for, a live one is not.
+fn bind(settings: &SwitchConfig) -> Result<Server, ServerError> {
+    let path = Path::new(&settings.control_socket);
+    let deadline = Instant::now() + DYING_PATIENCE;
+    loop {
+        match Server::bind(path, SOCKET_MODE, settings.control_group.as_deref()) {
+            Err(ServerError::InUse { pid: Some(pid), .. }) if is_dying(pid) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// True for a process on its way out: `PF_EXITING` among the flags of `/proc/PID/stat`, or nothing left of it.
+fn is_dying(pid: i32) -> bool {
+    const PF_EXITING: u64 = 4;
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // The name may contain anything; the fields behind it are numbered from the state, the flags are the seventh.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let flags = fields.split(' ').nth(6).and_then(|flags| flags.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 fn start_workers(config: &Config, shared: &Arc<Shared>, epoch: Instant) -> Result<Vec<JoinHandle<()>>, Failure> {
@@ -169,5 +197,25 @@ fn check_frames(shared: &Arc<SharedPool>) {
         tracing::debug!("all {made} frames are back in the pool");
     } else {
         tracing::error!("{} of {made} frames are missing at the end", made.saturating_sub(found));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_living_are_not_dying_and_the_dead_are() {
+        assert!(!is_dying(std::process::id() as i32));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // Not waited for yet: a zombie.
+        while !is_dying(pid) {
+            assert!(Instant::now() < deadline);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.wait().unwrap();
+        assert!(is_dying(pid));
     }
 }
