@@ -40,7 +40,10 @@ const DYING_PATIENCE: Duration = Duration::from_secs(10);
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     match start(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -50,6 +53,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and version go to stdout; anything else is wrong usage, told in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    // clap's usage text and its pointer to --help follow the message after an empty line.
+    let end = text.find("\n\nUsage:").or_else(|| text.find("\n\nFor more information")).unwrap_or(text.len());
+    let words: Vec<&str> = text[..end].split_whitespace().skip_while(|word| *word == "error:").collect();
+    eprintln!("switchd: {}; see switchd --help", words.join(" "));
+    ExitCode::from(2)
 }
 
 fn start(arguments: &Arguments) -> Result<(), Failure> {

@@ -20,13 +20,18 @@ fn three(lab: &mut Lab) -> [Container; 3] {
 }
 
 /// Ends a stream that must have lost nothing and kept its order.
-fn assert_unharmed(stream: Stream) {
+fn assert_unharmed(switch: &Switchd, stream: Stream) {
     // Long enough to mean something, however quick the test was.
     std::thread::sleep(Duration::from_millis(300));
     let (sent, received) = stream.stop();
     report(&format!("other traffic: {sent} sent, longest gap {:?}", received.longest_gap));
     assert!(sent > 100);
-    assert_eq!((received.count, received.misordered), (sent, 0), "traffic of other ports was harmed");
+    assert_eq!(
+        (received.count, received.misordered),
+        (sent, 0),
+        "traffic of other ports was harmed; counted:\n{}",
+        switch.losses()
+    );
 }
 
 /// A line of `ip -details link` in the host namespace.
@@ -77,7 +82,7 @@ fn a_port_that_dies_and_returns_harms_no_other() {
     lab.host().ip_batch("link set elsewhere name c0\nlink set c0 up\n");
     switch.wait_state("c0", PortState::Up);
     wait_reachable(&a, c.v4());
-    assert_unharmed(stream);
+    assert_unharmed(&switch, stream);
     assert!(switch.stop().success());
 }
 
@@ -153,7 +158,7 @@ fn a_reload_adds_and_removes_ports_without_touching_others() {
     });
     assert_eq!(ping(&a, c.v4(), 56, 1), 0);
     assert!(switch.port("a0").rx_packets >= counted, "counters of a port that stays go on");
-    assert_unharmed(stream);
+    assert_unharmed(&switch, stream);
 }
 
 #[test]
@@ -179,7 +184,7 @@ fn a_bad_reload_is_refused_whole() {
     assert_eq!(switch.switchctl(&["reload"]).code, 1);
     assert_eq!(switch.ports().len(), 2, "nothing of a bad file is applied");
     assert_eq!(ping(&a, c.v4(), 56, 1), 0);
-    assert_unharmed(stream);
+    assert_unharmed(&switch, stream);
 }
 
 #[test]
@@ -198,7 +203,7 @@ fn ports_are_added_and_removed_by_request() {
         assert_eq!(switch.switchctl(&["del-port", "c0"]).code, 0);
         assert_eq!(switch.switchctl(&["del-port", "c0"]).code, 1, "it is no port any more");
     }
-    assert_unharmed(stream);
+    assert_unharmed(&switch, stream);
 }
 
 #[test]
@@ -235,7 +240,7 @@ fn a_second_switch_on_the_same_socket_is_refused() {
     for word in ["in use", "control.sock", &pid, "control_socket"] {
         assert!(refused.stderr.contains(word), "no {word:?} in {}", refused.stderr);
     }
-    assert_unharmed(stream);
+    assert_unharmed(&switch, stream);
     let version = switch.json(&["version"]);
     let pid_shown = version.get("pid").or_else(|| version.get(0).and_then(|item| item.get("pid")));
     assert_eq!(pid_shown.and_then(serde_json::Value::as_u64), Some(switch.process().pid().into()), "{version}");
@@ -256,7 +261,7 @@ fn an_interface_with_somebody_elses_xdp_program_waits_and_is_named() {
     assert!(note.contains("XDP"), "the note names the reason: {note:?}");
     let said = second.log().lines().filter(|line| line.contains("b0") && line.contains("XDP")).count();
     assert_eq!(said, 1, "one clear line:\n{}", second.log());
-    assert_unharmed(stream);
+    assert_unharmed(&first, stream);
     assert!(first.stop().success());
     // Free now: the second one takes it without being told.
     wait_for("b0 is attached", Duration::from_secs(20), || (second.port("b0").state == PortState::Up).then_some(()));

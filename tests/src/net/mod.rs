@@ -1,8 +1,9 @@
 //! Real interfaces for tests: namespaces, veth pairs, switchd on their host ends, traffic between them.
 //!
 //! A [`Lab`] is one container host: a namespace in which the switch runs, and containers joined to it. All names
-//! carry the prefix `swt-<pid>-<n>-`. Dropping removes everything, also when a test panics. What a killed run left
-//! behind is removed by the next one (and by anybody with `ip netns del`). Called by the tests named `veth_*`.
+//! begin with `swt-<pid>-<n>-`, where `SWT_PREFIX` may name another word than "swt". Dropping removes everything, also
+//! when a test panics. What a killed run left behind is removed by the next one, and by the script of `make test`.
+//! Called by the tests named `veth_*`.
 //!
 //! The binaries under test are `switchd` and `switchctl` of the same target directory, or those that `SWITCHD_BIN`
 //! and `SWITCHCTL_BIN` name. Cargo does not build them for these tests: `make test` does, before.
@@ -25,7 +26,7 @@ pub mod stations;
 pub mod switchd;
 pub mod traffic;
 
-/// First part of every namespace's name.
+/// First part of every namespace's name; `SWT_PREFIX` may lengthen it, to tell runs apart.
 const PREFIX: &str = "swt";
 
 /// Labs run side by side unless one asks to be alone: a measurement wants the machine for itself.
@@ -74,7 +75,9 @@ impl Lab {
         static STALE: Once = Once::new();
         STALE.call_once(remove_stale);
         let permit = permit();
-        let prefix = format!("{PREFIX}-{}-{}-", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let word = std::env::var("SWT_PREFIX").ok().filter(|word| word.starts_with(PREFIX) && !word.contains('-'));
+        let (word, number) = (word.as_deref().unwrap_or(PREFIX), NEXT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("{word}-{}-{number}-", std::process::id());
         let host = Namespace::create(&format!("{prefix}host"));
         let files = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory can be made");
         Some(Lab { prefix, host, files, next: 1, _permit: permit })
@@ -276,7 +279,7 @@ fn may_configure_networks() -> bool {
 fn remove_stale() {
     for name in namespace::names() {
         let mut parts = name.split('-');
-        let ours = parts.next() == Some(PREFIX);
+        let ours = parts.next().is_some_and(|word| word.starts_with(PREFIX));
         let pid = parts.next().and_then(|pid| pid.parse::<u32>().ok());
         if let (true, Some(pid)) = (ours, pid) {
             if !std::path::Path::new(&format!("/proc/{pid}")).exists() {

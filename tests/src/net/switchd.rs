@@ -195,6 +195,16 @@ impl Switchd {
         drops.iter().filter(|drop| drop.reason == reason).map(|drop| drop.count).sum()
     }
 
+    /// Every drop it has counted, its own and the kernel's, one port a line: for the message of a test that fails.
+    pub fn losses(&self) -> String {
+        let line = |port: PortStatus| {
+            let counted = port.drops.into_iter().chain(port.kernel).filter(|(_, count)| *count > 0);
+            let words: Vec<String> = counted.map(|(reason, count)| format!("{reason} {count}")).collect();
+            format!("{}: {}\n", port.interface, words.join(", "))
+        };
+        self.ports().into_iter().map(line).collect()
+    }
+
     /// Runs `switchctl ARGUMENTS` against it.
     pub fn switchctl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(binary("switchctl", "SWITCHCTL_BIN"));

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{setsockopt, sockopt};
+
 use super::Container;
 use super::process::output;
 
@@ -146,6 +148,8 @@ impl Stream {
     pub fn start(from: &Container, to: &Container, rate: u32) -> Stream {
         let inbox = to.space().run(|| UdpSocket::bind((to.v4(), 0))).expect("a UDP socket can be bound");
         inbox.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout can be set");
+        // A receiver that waits for a processor must not look like a switch that loses.
+        setsockopt(&inbox, sockopt::RcvBufForce, &(16 << 20)).expect("root may have a large buffer");
         let outbox = udp_to(from, from.v4(), inbox.local_addr().expect("a bound socket has an address"));
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (end, number) = (stop.clone(), sent.clone());
