@@ -40,7 +40,7 @@ bench-deps:
 	@scripts/deps.sh bench
 
 fuzz:
-	@scripts/deps.sh build
+	@scripts/deps.sh fuzz
 	@scripts/fuzz.sh
 
 install: build

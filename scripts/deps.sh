@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, test or try the switch on Debian 12, and says what.
-# Usage: scripts/deps.sh build|demo|test|bench
+# Usage: scripts/deps.sh build|demo|test|bench|fuzz
 set -euo pipefail
 
-want=${1:?usage: scripts/deps.sh build|demo|test|bench}
+want=${1:?usage: scripts/deps.sh build|demo|test|bench|fuzz}
 
 # command (or file) that shows a package is there : package
 build=(clang:clang llvm-strip:llvm m4:m4 pkg-config:pkg-config
@@ -11,14 +11,16 @@ build=(clang:clang llvm-strip:llvm m4:m4 pkg-config:pkg-config
   /usr/lib/llvm-14/lib/libclang.so.1:libclang-dev)
 demo=(ip:iproute2 ping:iputils-ping)
 test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables arping:iputils-arping pgrep:procps)
+fuzz=(c++:g++)
 bench=(ovs-vswitchd:openvswitch-switch dpdk-testpmd:dpdk-dev)
 
 case $want in
   build) list=("${build[@]}") ;;
   demo) list=("${build[@]}" "${demo[@]}") ;;
   test) list=("${build[@]}" "${demo[@]}" "${test[@]}") ;;
+  fuzz) list=("${build[@]}" "${fuzz[@]}") ;;
   bench) list=("${build[@]}" "${demo[@]}" "${test[@]}" "${bench[@]}") ;;
-  *) echo "deps.sh: '$want' is none of build, demo, test, bench" >&2; exit 2 ;;
+  *) echo "deps.sh: '$want' is none of build, demo, test, bench, fuzz" >&2; exit 2 ;;
 esac
 
 export PATH=$PATH:/usr/sbin:/sbin

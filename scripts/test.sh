@@ -63,7 +63,7 @@ for step in "${steps[@]}"; do
       ;;
     sim)
       run sim cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test golden \
-        --test no_alloc --test tidy -- --nocapture
+        --test no_alloc --test fuzz_regressions --test tidy -- --nocapture
       ;;
     veth)
       # Binaries of the dev profile: optimised a little, every assertion on.

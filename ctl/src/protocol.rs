@@ -28,6 +28,10 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// Where switchd listens unless its configuration says otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/switchd/control.sock";
 
+/// Most characters taken over from a message of the JSON reader. The longest that quotes nothing, the list of
+/// commands, is shorter.
+const PARSER_TEXT_MAX: usize = 500;
+
 /// One request as a client writes it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RequestLine {
@@ -69,7 +73,7 @@ impl RequestLine {
         })?;
         let envelope: Envelope = serde_json::from_str(text).map_err(|e| {
             let shape = r#"{"version":1,"id":1,"request":{"show-fdb":{}}}"#;
-            ErrorLine::usage(0, format!("the request is not understood ({e}): write a line like {shape}"))
+            ErrorLine::usage(0, format!("the request is not understood ({}): write a line like {shape}", one_line(&e)))
         })?;
         let id = envelope.id;
         if envelope.version != PROTOCOL_VERSION {
@@ -80,11 +84,28 @@ impl RequestLine {
             );
             return Err(ErrorLine { id, error: ErrorBody { code: ErrorCode::Version, message } });
         }
-        let request: Request =
-            serde_json::from_value(envelope.request).map_err(|e| ErrorLine::usage(id, format!("bad request: {e}")))?;
+        let request: Request = serde_json::from_value(envelope.request)
+            .map_err(|e| ErrorLine::usage(id, format!("bad request: {}", one_line(&e))))?;
         request.check().map_err(|message| ErrorLine::usage(id, message))?;
         Ok(RequestLine { version: envelope.version, id, request })
     }
+}
+
+/// What the JSON reader says, on one line of bounded length: it quotes keys and values of the request as they are,
+/// with newlines and terminal escapes.
+fn one_line(error: &serde_json::Error) -> String {
+    let mut line = String::new();
+    for (count, c) in error.to_string().chars().enumerate() {
+        match c {
+            _ if count == PARSER_TEXT_MAX => {
+                line.push_str("...");
+                break;
+            }
+            c if c.is_control() => line.extend(c.escape_default()),
+            c => line.push(c),
+        }
+    }
+    line
 }
 
 /// One answered element: `{"id":7,"item":{...}}`.

@@ -163,6 +163,26 @@ fn requests_letter_by_letter() {
     );
 }
 
+/// Keys and values may hold anything JSON can escape; a message that quotes them stays one short line.
+#[test]
+fn refusals_quote_on_one_short_line() {
+    let key = |key: &str| format!(r#"{{"version":1,"id":4,"request":{{"{key}":{{}}}}}}"#);
+    let lines = [
+        key(r"show\nfdb"),
+        key(r"\u001b[31m\u007f\u009b"),
+        key(&"x".repeat(10_000)),
+        r#"{"version":1,"id":4,"requ\nest":{}}"#.to_string(),
+        r#"{"version":1,"id":4,"request":{"del-fdb":{"mac":"\r\n"}}}"#.to_string(),
+        r#"{"version":1,"id":4,"request":{"set-port":{"port":"a\u0085","settings":{}}}}"#.to_string(),
+    ];
+    for line in lines {
+        let message = RequestLine::parse(line.as_bytes()).expect_err("a refusal").error.message;
+        assert!(!message.contains(char::is_control) && message.len() < 1000, "{message:?}");
+    }
+    let message = RequestLine::parse(key(r"show\nfdb").as_bytes()).expect_err("a refusal").error.message;
+    assert!(message.contains(r"unknown variant `show\nfdb`, expected one of `show-fdb`"), "{message}");
+}
+
 /// Refusals that need no state, each with the whole of its message.
 #[test]
 fn refusals_say_what_to_change() {

@@ -293,9 +293,9 @@ fn check_add_port(add: &AddPort) -> Result<(), String> {
 }
 
 fn check_interface(name: &str) -> Result<(), String> {
-    let bad_byte = |b: u8| b == b'/' || b.is_ascii_whitespace() || b.is_ascii_control();
+    let bad = |c: char| c == '/' || c.is_ascii_whitespace() || c.is_control();
     let wrong =
-        name.is_empty() || name.len() > INTERFACE_NAME_MAX || matches!(name, "." | "..") || name.bytes().any(bad_byte);
+        name.is_empty() || name.len() > INTERFACE_NAME_MAX || matches!(name, "." | "..") || name.chars().any(bad);
     if wrong {
         return Err(format!(
             "{:?} is not an interface name: use 1 to {INTERFACE_NAME_MAX} bytes without blanks or slashes",

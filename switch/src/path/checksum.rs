@@ -171,10 +171,10 @@ pub fn verify<'a>(head: &[u8], l3_offset: usize, ethertype: u16, tail: impl Iter
     let packet = transport::locate(head, l3_offset, ethertype)?;
     let field = packet.checksum_field(head)?;
     let value: &[u8; 2] = head.get(field..)?.first_chunk()?;
+    let payload = sum_range(head, tail, packet.start, packet.len)?;
     if packet.protocol == transport::UDP && *value == [0, 0] {
         return if ethertype == transport::ETHERTYPE_IPV6 { Some(false) } else { None };
     }
-    let payload = sum_range(head, tail, packet.start, packet.len)?;
     Some(combine(packet.pseudo_header_sum(), 0, payload) == 0xffff)
 }
 

@@ -418,6 +418,7 @@ fn verify_judges_only_what_it_can() {
     let mut udp6 = plain(true, false, b"zero");
     udp6.bytes[60..62].fill(0);
     assert_eq!(verify(&udp6.bytes, 14, ETHERTYPE_IPV6, empty()), Some(false));
+    assert_eq!(verify(&udp6.bytes[..udp6.bytes.len() - 1], 14, ETHERTYPE_IPV6, empty()), None, "truncated");
     let tcp = plain(false, true, b"truncated");
     assert_eq!(verify(&tcp.bytes[..tcp.bytes.len() - 1], 14, ETHERTYPE_IPV4, empty()), None);
     assert_eq!(verify(&tcp.bytes, usize::MAX, ETHERTYPE_IPV4, empty()), None);

@@ -1,0 +1,4 @@
+//! Fuzzes [`tests::fuzz::checksum`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::checksum::run(data));

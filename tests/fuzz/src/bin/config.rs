@@ -1,0 +1,4 @@
+//! Fuzzes [`tests::fuzz::config`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::config::run(data));

@@ -1,0 +1,4 @@
+//! Fuzzes [`tests::fuzz::control`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tests::fuzz::control::run(data));
