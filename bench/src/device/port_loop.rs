@@ -9,6 +9,7 @@ use std::sync::Arc;
 use switch::limits::{FILL_MAX, FRAMES_DEFAULT};
 use switch::port::afxdp::AfxdpFactory;
 use switch::port::{FramePool, Frames, Port, PortFactory, PortSpec};
+use switch::worker::raise_session;
 
 /// Starts the loop between the host ends.
 ///
@@ -34,11 +35,10 @@ pub fn run(interfaces: [&str; 2], core: usize) -> Result<()> {
             .map_err(|e| Error::io(format!("read the index of {interface}"), e))?;
         let ifindex = index.trim().parse().map_err(|_| fail(format!("{interface}: no index in '{index}'")))?;
         let spec = PortSpec { interface: interface.into(), ifindex, fill_target: FILL_MAX };
-        let mut port = factory.open(&spec).map_err(|e| fail(e.to_string()))?;
-        port.attachment.set_threaded(true).map_err(|e| Error::io(format!("thread the NAPI of {interface}"), e))?;
-        opened.push(port);
+        opened.push(factory.open(&spec).map_err(|e| fail(e.to_string()))?);
     }
     core_affinity::set_for_current(core_affinity::CoreId { id: core });
+    let _priority = raise_session();
     let nice = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -20);
     nice.map_err(|e| Error::io("raise the priority", std::io::Error::from(e)))?;
 

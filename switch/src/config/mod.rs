@@ -62,6 +62,8 @@ pub struct SwitchConfig {
     pub frames: u32,
     /// What workers do when there is nothing to do.
     pub poll: PollMode,
+    /// Under load, the kernel's receive work of a port gets a thread of its own, off the workers' cores.
+    pub receive_threads: bool,
     /// Most FDB entries of the whole switch, static ones included.
     pub fdb_entries: u32,
 }
@@ -241,6 +243,7 @@ impl Config {
             workers,
             frames,
             poll: draft.poll.unwrap_or(usual.poll),
+            receive_threads: draft.receive_threads.unwrap_or(usual.receive_threads),
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
         };
         let (bridges, ports, fdb) = (&mut draft.bridges, &mut draft.ports, &mut draft.fdb);
@@ -257,6 +260,7 @@ impl Default for SwitchConfig {
             workers: vec![0],
             frames: frames_default(0),
             poll: PollMode::Adaptive,
+            receive_threads: false,
             fdb_entries: FDB_ENTRIES_DEFAULT,
         }
     }

@@ -13,7 +13,8 @@ use super::{BridgeConfig, PollMode, PortConfig, StaticEntry};
 use crate::ids::Mac;
 use crate::limits::{AGEING_SECONDS_MAX, AGEING_SECONDS_MIN, FDB_ENTRIES_MAX, FRAMES_MAX, FRAMES_MIN};
 
-const SWITCH_KEYS: &[&str] = &["control_socket", "control_group", "workers", "frames", "poll", "fdb_entries"];
+const SWITCH_KEYS: &[&str] =
+    &["control_socket", "control_group", "workers", "frames", "poll", "receive_threads", "fdb_entries"];
 const BRIDGE_KEYS: &[&str] = &["name", "ageing_seconds"];
 const PORT_KEYS: &[&str] = &[
     "interface",
@@ -37,6 +38,7 @@ pub(super) struct Draft {
     pub workers: Option<Vec<usize>>,
     pub frames: Option<u32>,
     pub poll: Option<PollMode>,
+    pub receive_threads: Option<bool>,
     pub fdb_entries: Option<u32>,
     pub bridges: Vec<BridgeConfig>,
     pub ports: Vec<PortConfig>,
@@ -145,6 +147,7 @@ fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
     draft.control_socket = section.text("control_socket", "a string, like \"/run/switchd/control.sock\"");
     draft.control_group = section.text("control_group", "a string, like \"netdev\"");
     draft.workers = section.cores("workers");
+    draft.receive_threads = section.flag("receive_threads");
     draft.frames = section.number("frames", FRAMES_MIN, FRAMES_MAX);
     draft.fdb_entries = section.number("fdb_entries", 1, FDB_ENTRIES_MAX);
     if let Some(word) = section.text("poll", "a string, \"adaptive\" or \"spin\"") {

@@ -234,12 +234,14 @@ impl Control {
 
     /// Counts traffic now and then, and moves the kernel's receive work where it is cheapest.
     fn sample(&mut self, now: Instant) -> Instant {
+        let threads = self.config.switch.receive_threads;
         if now >= self.watch.due() {
             let mut pps = 0;
             for slot in self.ports.all_mut() {
                 let Life::Attached(attached) = &mut slot.life else { continue };
                 let packets = self.shared.all_stats().map(|stats| stats.port(slot.id).rx_packets.get()).sum();
-                if let Some(threaded) = attached.meter.sample(packets, now) {
+                let move_to = attached.meter.sample(packets, now);
+                if let Some(threaded) = move_to.filter(|_| threads) {
                     move_receive_work(&slot.interface, attached, threaded, now);
                 }
                 pps += attached.meter.pps();

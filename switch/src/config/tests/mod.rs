@@ -46,7 +46,7 @@ fn the_demo_is_what_its_users_script_against() {
     assert_eq!(demo.ports, ["web0", "db0", "client0"].map(|interface| access(interface, "pods")));
     assert!(demo.fdb.is_empty());
     let golden = "[switch]\ncontrol_socket = \"/run/switchd/control.sock\"\nworkers = [1]\nframes = 16384\n\
-        poll = \"adaptive\"\nfdb_entries = 65536\n\n[[bridge]]\nname = \"pods\"\nageing_seconds = 300\n";
+        poll = \"adaptive\"\nreceive_threads = false\nfdb_entries = 65536\n\n[[bridge]]\nname = \"pods\"\nageing_seconds = 300\n";
     let port = "isolated = false\nlearning = true\nflood_unicast = true\nflood_broadcast = true\n\
         flood_multicast = true\nmac_limit = 0\n";
     let ports = ["web0", "db0", "client0"];
@@ -65,7 +65,7 @@ fn every_key_is_read() {
     assert_eq!(config.bridge("management").unwrap().ageing_seconds, 3600);
     assert_eq!(config.fdb, [StaticEntry { sticky: true, ..entry(1, "blue", "router0") }]);
     let text = "[switch]\ncontrol_socket = \"/tmp/s\"\ncontrol_group = \"net\"\nworkers = [1, 0]\nframes = 0x1_000\n\
-        poll = \"spin\"\nfdb_entries = 7\n[[bridge]]\nname = \"b\"\n\
+        poll = \"spin\"\nreceive_threads = true\nfdb_entries = 7\n[[bridge]]\nname = \"b\"\n\
         [[port]]\ninterface = \"p\"\nbridge = \"b\"\nflood_broadcast = false\nflood_multicast = false\n";
     let config = parse(text);
     let switch = SwitchConfig {
@@ -74,6 +74,7 @@ fn every_key_is_read() {
         workers: vec![1, 0],
         frames: 4096,
         poll: PollMode::Spin,
+        receive_threads: true,
         fdb_entries: 7,
     };
     assert_eq!(config.switch, switch);

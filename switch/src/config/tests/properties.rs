@@ -97,6 +97,7 @@ fn switch() -> impl Strategy<Value = SwitchConfig> {
             control_group,
             workers: workers.into_iter().rev().collect(),
             frames,
+            receive_threads: spin,
             poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
             fdb_entries,
         },

@@ -33,15 +33,15 @@ impl Napi {
         Ok(Napi { interface: interface.to_string(), attribute, cores: cores.to_vec() })
     }
 
-    /// See [`Attachment::set_threaded`](crate::port::Attachment::set_threaded). Nothing happens where no core is
-    /// free for the threads. The kernel makes the threads anew when a link comes up, on any core: set it again then.
+    /// See [`Attachment::set_threaded`](crate::port::Attachment::set_threaded). Fails where no core is free for the
+    /// threads. The kernel makes the threads anew when a link comes up, on any core: set it again then.
     /// Fails while the link is down (no receive queue is set up).
     pub(super) fn set(&self, threaded: bool) -> io::Result<()> {
         if !threaded {
             return self.attribute.write_all_at(b"0\n", 0);
         }
         if self.cores.is_empty() {
-            return Ok(());
+            return Err(io::Error::other("every core has a worker: leave one to the kernel's threads"));
         }
         let before: HashSet<i32> = threads_of(&self.interface).into_iter().collect();
         self.attribute.write_all_at(b"1\n", 0)?;
