@@ -362,7 +362,7 @@ fn frame(input: &mut Input<'_>) -> Option<Vec<u8>> {
 /// `length` bytes where that is longer. The payload's first byte changes a header byte, or none.
 fn transport(frame: &mut Vec<u8>, payload: &[u8], length: usize, version: u8) {
     let ip = frame.len() + 2;
-    let (protocol, l4_len) = if payload.len() % 2 == 0 { (17u8, 8) } else { (6u8, 20) };
+    let (protocol, l4_len) = if payload.len().is_multiple_of(2) { (17u8, 8) } else { (6u8, 20) };
     let header_len = if version == 4 { 20 } else { 40 };
     let data_len = payload.len().max(length.saturating_sub(ip + header_len + l4_len));
     // The longest frames have room for more than an IP packet may have.

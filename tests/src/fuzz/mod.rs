@@ -9,8 +9,11 @@ pub mod control;
 pub mod frame;
 mod oracle;
 
+/// A target: panics if what must hold does not hold for these bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by name, which is also the name of its folders in `tests/fuzz`.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+pub const TARGETS: [(&str, Target); 4] =
     [("frame", frame::run), ("checksum", checksum::run), ("config", config::run), ("control", control::run)];
 
 /// The bytes of an input, taken from the front.
