@@ -103,7 +103,7 @@ fn ports_that_come_and_go_cost_nothing_and_harm_nobody() {
     let [a, b, mut c] = ["a0", "b0", "c0"].map(|end| lab.container(end, &Link::default()));
     let switch = Switchd::start(&lab, "frames = 4096", &pods(&["a0", "b0", "c0"]));
     wait_reachable(&a, b.v4());
-    let cycles = if full() { 1000 } else { 100 };
+    let cycles: u64 = if full() { 1000 } else { 100 };
     let warm = 10;
     let stop = AtomicBool::new(false);
     let flood = RawSocket::open(a.space(), "eth0");
@@ -147,7 +147,10 @@ fn ports_that_come_and_go_cost_nothing_and_harm_nobody() {
         "another port's traffic was harmed; counted:\n{}",
         switch.losses()
     );
-    assert!(grown < 2 << 20, "resident memory grew by {grown} bytes");
+    // xsk-rs keeps two ring handles, 64 bytes each, of every socket ever opened for as long as the pool lives; the
+    // rest of the allowance is what an allocator keeps.
+    let allowed = (512 << 10) + 256 * cycles;
+    assert!(grown < allowed, "resident memory grew by {grown} bytes, {allowed} are allowed");
     let log = end_with_log(switch);
     assert!(!log.contains("missing at the end"), "frames are lost from the pool:\n{log}");
 }
