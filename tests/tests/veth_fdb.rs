@@ -206,19 +206,22 @@ fn port_switches_act_while_the_port_runs() {
 }
 
 #[test]
-fn a_full_table_or_port_floods_and_learns_again_when_there_is_room() {
-    let Some(mut lab) = Lab::new("a_full_table_or_port_floods_and_learns_again_when_there_is_room") else { return };
-    let (mut stations, switch) = start(&mut lab, "");
-    let limit = PortSettings { mac_limit: Some(3), ..PortSettings::default() };
-    switch.tell(Request::FlushFdb(FdbFlush::default()));
-    switch.tell(Request::SetPort { port: "a0".to_owned(), settings: limit });
+fn a_port_at_its_limit_floods_and_learns_again_when_there_is_room() {
+    let Some(mut lab) = Lab::new("a_port_at_its_limit_floods_and_learns_again_when_there_is_room") else { return };
+    let mut stations = Stations::new(&mut lab, &ENDS, &Link::quiet());
+    let body = pods(&ENDS).replace("interface = \"a0\"", "interface = \"a0\"\nmac_limit = 3");
+    let switch = Switchd::start(&lab, "", &body);
+    stations.wait_forwarding(0, &[1, 2], None);
     for number in 1..=8 {
         assert_eq!(reached(&stations.send(0, &to_from(BROADCAST, station(number)))), [1, 2]);
     }
     let learned = || switch.fdb().iter().filter(|entry| entry.port == "a0").count();
     assert_eq!(learned(), 3);
+    assert_eq!(reached(&stations.send(1, &to_from(station(8), station(30)))), [0, 2], "not learned means flooded");
     let free = PortSettings { mac_limit: Some(0), ..PortSettings::default() };
     switch.tell(Request::SetPort { port: "a0".to_owned(), settings: free });
-    stations.send(0, &to_from(BROADCAST, station(20)));
-    assert!(switch.fdb_entry(&text(station(20))).is_some());
+    wait_for("addresses are learned again", Duration::from_secs(2), || {
+        stations.send(0, &to_from(BROADCAST, station(20)));
+        switch.fdb_entry(&text(station(20)))
+    });
 }

@@ -109,9 +109,9 @@ fn tags_go_on_and_off_between_access_ports_and_trunks() {
     let plain = frame(BROADCAST, station(1), TEST_TYPE, &payload(60));
     let tag = |control| tagged(&plain, control);
     // From an access port: each trunk has its own tag for the bridge. Green does not hear blue.
-    let received = stations.send_among(BLUE, &[plain.clone()], None, &[TRUNK, MIXED]);
+    let received = stations.send_among(BLUE, std::slice::from_ref(&plain), None, &[TRUNK, MIXED]);
     assert_eq!(received, vec![vec![], vec![], vec![tag(10)], vec![tag(30)]]);
-    let received = stations.send_among(GREEN, &[plain.clone()], None, &[TRUNK, MIXED]);
+    let received = stations.send_among(GREEN, std::slice::from_ref(&plain), None, &[TRUNK, MIXED]);
     assert_eq!(received, vec![vec![], vec![], vec![tag(20)], vec![plain.clone()]]);
     // From a trunk, priority 5 and drop eligible: kept where there is a tag, gone with it where there is none.
     let received = stations.send_among(TRUNK, &[tag(0xb00a)], Some(10), &[BLUE, MIXED]);
@@ -119,7 +119,7 @@ fn tags_go_on_and_off_between_access_ports_and_trunks() {
     let received = stations.send_among(TRUNK, &[tag(0xa014)], Some(20), &[GREEN, MIXED]);
     assert_eq!(received, vec![vec![], vec![plain.clone()], vec![], vec![plain.clone()]]);
     // From the untagged side of a trunk, and an inner tag that is not ours to touch.
-    let received = stations.send_among(MIXED, &[plain.clone()], None, &[GREEN, TRUNK]);
+    let received = stations.send_among(MIXED, std::slice::from_ref(&plain), None, &[GREEN, TRUNK]);
     assert_eq!(received, vec![vec![], vec![plain.clone()], vec![tag(20)], vec![]]);
     let inner = tagged(&plain, 0x0123);
     let received = stations.send_among(TRUNK, &[tagged(&inner, 10)], Some(10), &[BLUE, MIXED]);
@@ -162,7 +162,7 @@ fn one_address_in_two_bridges_is_two_stations() {
     let Some(mut lab) = Lab::new("one_address_in_two_bridges_is_two_stations") else { return };
     let (mut stations, switch) = vlans(&mut lab);
     let hello = frame(BROADCAST, station(1), TEST_TYPE, &payload(60));
-    stations.send_among(BLUE, &[hello.clone()], None, &[TRUNK, MIXED]);
+    stations.send_among(BLUE, std::slice::from_ref(&hello), None, &[TRUNK, MIXED]);
     stations.send_among(MIXED, &[hello], None, &[GREEN, TRUNK]);
     let question = frame(station(1), station(2), TEST_TYPE, &payload(60));
     let received = stations.send_among(TRUNK, &[tagged(&question, 10)], Some(10), &[BLUE, MIXED]);

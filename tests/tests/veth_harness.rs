@@ -9,6 +9,8 @@ use tests::net::{Container, Lab, Link};
 
 /// Joins the host ends by a bridge of the kernel.
 fn bridge(lab: &Lab, host_ends: &[&str]) {
+    // The bridge is an interface too; it shall not speak.
+    lab.host().sysctl("ipv6/conf/default/disable_ipv6", "1");
     let mut lines = "link add br0 type bridge mcast_snooping 0\nlink set br0 up\n".to_string();
     host_ends.iter().for_each(|end| lines.push_str(&format!("link set {end} master br0\n")));
     lab.host().ip_batch(&lines);

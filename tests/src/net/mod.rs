@@ -252,12 +252,13 @@ impl Container {
 
 /// Says that a test was not run, on the real standard error, so that a passing test shows it too.
 pub fn skipped(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    report(&format!("SKIPPED: {test}: {why}"));
 }
 
-/// Says something worth reading in a passing test: a figure, a count.
+/// Says something worth reading in a passing test: a figure, a count. Always at the start of a line, whatever the
+/// test runner has written there.
 pub fn report(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = std::io::stderr().write_all(format!("\n{text}\n").as_bytes());
 }
 
 /// True where the long form of the tests is wanted: `VETH_FULL=1`.
@@ -281,10 +282,9 @@ fn remove_stale() {
         let mut parts = name.split('-');
         let ours = parts.next().is_some_and(|word| word.starts_with(PREFIX));
         let pid = parts.next().and_then(|pid| pid.parse::<u32>().ok());
-        if let (true, Some(pid)) = (ours, pid) {
-            if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
-                namespace::remove(&name);
-            }
+        let dead = pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+        if ours && dead {
+            namespace::remove(&name);
         }
     }
 }
