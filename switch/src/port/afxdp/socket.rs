@@ -309,6 +309,10 @@ impl Port for AfxdpPort {
             // SAFETY: the descriptors are overwritten before they are used.
             let count = unsafe { self.queues.rx.consume(wanted) };
             self.filled = self.filled.saturating_sub(count as u32);
+            // The kernel wrote these on another core: let their misses overlap.
+            for desc in self.scratch.iter().take(count) {
+                pool.region().prefetch((desc.addr() / FRAME_SIZE) as u32);
+            }
             for position in 0..count {
                 let Some(desc) = self.scratch.get(position) else { break };
                 let continues = desc.options() & PACKET_CONTINUES != 0;
