@@ -52,18 +52,19 @@ pub const RING_SIZE: u32 = 2_048;
 
 /// Deepest and shallowest fill ring of a port. 128 frames lost 295 of 1685 segments of one 2 MB TCP
 /// burst, so the deep end is used while the pool allows it; the shallow end bounds 256 ports.
-pub const FILL_MAX: u32 = 1_024;
+pub const FILL_MAX: u32 = 2_048;
 /// See [`FILL_MAX`].
 pub const FILL_MIN: u32 = 64;
 
 /// Frames moved at once between a worker's free list and the shared one.
 pub const FREE_BATCH: usize = 32;
 
-/// Frames a worker keeps before it gives some back.
+/// Frames a worker keeps before it gives some back; fewer of a small pool (one frame in 64).
 pub const FREE_LOCAL_MAX: usize = 16 * FREE_BATCH;
 
-/// Frames waiting between one worker and another; a full queue drops with `handoff_full`.
-pub const HANDOFF: usize = 2_048;
+/// Frames waiting between one worker and another; a full queue drops with `handoff_full`. One broadcast
+/// takes an entry for each port of the other worker: 16 of them to 256 ports fit.
+pub const HANDOFF: usize = 4_096;
 
 /// Learned addresses when the configuration sets no limit, and the most it may set.
 pub const FDB_ENTRIES_DEFAULT: u32 = 65_536;

@@ -112,6 +112,7 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
         .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
     let _priority = worker::raise_session();
     let workers = start_workers(&config, &shared, epoch)?;
+    worker::keep_off(&settings.workers);
     tracing::info!(
         "switchd {}: {} ports, workers on cores {:?}, {} frames",
         env!("CARGO_PKG_VERSION"),

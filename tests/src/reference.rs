@@ -185,6 +185,9 @@ impl Reference {
         if egress.flags.isolated && config.port(ingress).is_some_and(|port| port.flags.isolated) {
             return drop(ingress, Drop::L2Isolated);
         }
+        if hops(&frame, egress, vlan) {
+            return drop(ingress, Drop::VlanNotMember);
+        }
         if frame.untagged.len() > egress.mtu as usize + 14 {
             return drop(row.port, Drop::MtuExceeded);
         }
@@ -235,7 +238,9 @@ fn flood(config: &Config, ingress: PortId, frame: Admitted) -> Outcome {
             continue;
         }
         fate.flooded = true;
-        if payload.len() > port.mtu as usize + 14 {
+        if hops(&frame, port, vlan) {
+            fate.drops.push((port.id, Drop::VlanNotMember));
+        } else if payload.len() > port.mtu as usize + 14 {
             fate.drops.push((port.id, Drop::MtuExceeded));
         } else {
             fate.sent.push((port.id, with_tag(&payload, frame.tci, vlan)));
@@ -253,6 +258,11 @@ fn egress_vlan(port: &PortSetup, domain: DomainId) -> Option<u16> {
         return Some(0);
     }
     port.trunk.iter().find(|entry| entry.1 == domain).map(|entry| entry.0)
+}
+
+/// True if the frame came with two tags and would leave with the inner one on a port that reads tags.
+fn hops(frame: &Admitted, port: &PortSetup, vlan: u16) -> bool {
+    vlan == 0 && frame.tci.is_some() && frame.untagged[12..14] == [0x81, 0] && !port.trunk.is_empty()
 }
 
 /// The frame with the tag for `vlan` (none for 0): priority bits come from the tag it arrived with.
@@ -289,19 +299,23 @@ fn finish_checksum(frame: &[u8]) -> (Vec<u8>, bool) {
     (out, true)
 }
 
-/// Start, length and protocol of the IP payload, and the IP addresses.
+/// Start, length and protocol of the IP payload, and the IP addresses. Up to two tags may stand before IP.
 fn ip_payload(frame: &[u8]) -> Option<(usize, usize, u8, &[u8])> {
-    let ip = frame.get(14..)?;
-    match frame[12..14] {
+    let mut at = 14;
+    while at < 22 && [[0x81, 0x00], [0x88, 0xa8]].contains(frame.get(at - 2..at)?.first_chunk()?) {
+        at += 4;
+    }
+    let ip = frame.get(at..)?;
+    match frame[at - 2..at] {
         [0x08, 0x00] if ip.len() >= 20 => {
             let header = usize::from(ip[0] & 0x0f) * 4;
             let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
             let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
             let sound = ip[0] >> 4 == 4 && header >= 20 && total >= header && !fragment;
-            sound.then(|| (14 + header, total - header, ip[9], &ip[12..20]))
+            sound.then(|| (at + header, total - header, ip[9], &ip[12..20]))
         }
         [0x86, 0xdd] if ip.len() >= 40 && ip[0] >> 4 == 6 => {
-            Some((54, usize::from(u16::from_be_bytes([ip[4], ip[5]])), ip[6], &ip[8..40]))
+            Some((at + 40, usize::from(u16::from_be_bytes([ip[4], ip[5]])), ip[6], &ip[8..40]))
         }
         _ => None,
     }

@@ -10,9 +10,10 @@
 //!   two bytes, so a correct frame never changes. A frame damaged on the way that matches by the same chance
 //!   would be given a correct checksum; frames between containers of one host cross no wire that damages them.
 //! - A UDP checksum of 0 (none) never matches: no pseudo-header sums to 0.
-//! - Tunnels made inside a container (VXLAN, Geneve, IP in IP) leave the *inner* checksum partial while the outer
+//! - Tunnels made inside a container (VXLAN, Geneve, GRE, IP in IP) leave the *inner* checksum partial while the outer
 //!   one is already right for the finished packet (Linux Documentation/networking/checksum-offloads.rst, local
-//!   checksum offload). One level is looked into. A tunnel within a tunnel and GRE are not.
+//!   checksum offload). One level is looked into; a tunnel within a tunnel is not, nor
+//!   VXLAN and Geneve on other ports than their usual ones.
 //! - SCTP is not handled here: its unfilled CRC32c cannot be told from a damaged one, so the container's end of
 //!   the link must compute it (feature `tx-checksum-sctp` off), which attaching a port sees to.
 //! - What is never touched: see [`super::transport`].
@@ -94,6 +95,7 @@ impl Partial {
     /// `None`: complete, absent, not TCP or UDP, a fragment, or malformed.
     #[inline]
     pub fn find(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Self> {
+        let (l3_offset, ethertype) = transport::skip_tags(head, l3_offset, ethertype)?;
         let outer = transport::locate(head, l3_offset, ethertype)?;
         // Inner first: there the outer field may hold its final value, which matches its own pair by chance only.
         if let Some(inner) = transport::locate_tunnelled(head, &outer)

@@ -8,8 +8,15 @@ use crate::table::snapshot::FloodClass;
 
 /// Decides every lane that is still pending.
 pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
+    // Frames to one receiver come in a row and fare alike; addresses were learned before the first of them.
+    let mut last = None;
     for lane in burst.lanes.iter_mut().filter(|lane| lane.verdict == Verdict::Pending) {
-        lane.verdict = decide(ctx, &lane.meta);
+        let question = (lane.meta.port, lane.meta.domain, lane.meta.dst);
+        lane.verdict = match last {
+            Some((asked, verdict)) if asked == question => verdict,
+            _ => decide(ctx, &lane.meta),
+        };
+        last = Some((question, lane.verdict));
     }
 }
 

@@ -1,13 +1,14 @@
 //! Last stage: acts on the verdicts. Finishes checksums, sets the egress tag, floods by reference,
 //! queues frames by egress port, counts what is dropped.
 
+use super::parse::ETHERTYPE_VLAN;
 use super::vlan::{egress_tci, retag};
 use super::{Burst, Ctx, Meta, Verdict, checksum};
 use crate::ids::PortId;
-use crate::limits::VLAN_TAG;
+use crate::limits::{SEGMENTS_MAX, VLAN_TAG};
 use crate::port::Frame;
 use crate::stats::Drop;
-use crate::table::snapshot::{FloodClass, Member};
+use crate::table::snapshot::{FloodClass, Member, Tagging};
 
 /// Empties the burst into the transmit stage and the pool.
 pub fn output(ctx: &mut Ctx<'_>, burst: &mut Burst) {
@@ -43,14 +44,31 @@ fn unicast(ctx: &mut Ctx<'_>, mut frame: Frame, meta: &Meta, port: PortId) {
     if egress.flags.isolated && ingress.is_some_and(|view| view.flags.isolated) {
         return discard(ctx, frame, meta.port, Drop::L2Isolated);
     }
+    if hops(meta, tagging, egress.is_trunk()) {
+        return discard(ctx, frame, meta.port, Drop::VlanNotMember);
+    }
     if !fits(&frame, meta.tci, egress.untagged_len_max) {
         return discard(ctx, frame, port, Drop::MtuExceeded);
     }
     finish_checksum(ctx, &mut frame, meta);
     if !retag(ctx.pool, &mut frame, meta.tci, egress_tci(meta.tci, tagging)) {
-        return discard(ctx, frame, port, Drop::PoolExhausted);
+        let reason = unchanged(&frame);
+        return discard(ctx, frame, port, reason);
     }
     queue(ctx, port, frame);
+}
+
+/// True if taking the tag off would leave another one in front on a port that takes tags for VLANs: a frame with
+/// two tags must not choose the VLAN that it continues in.
+#[inline]
+fn hops(meta: &Meta, tagging: Tagging, trunk: bool) -> bool {
+    trunk && meta.tci.is_some() && tagging == Tagging::Untagged && meta.ethertype == ETHERTYPE_VLAN
+}
+
+/// Why [`retag`] left a frame as it was: it spans as many chunks as a packet may, or the pool is empty.
+#[cold]
+fn unchanged(frame: &Frame) -> Drop {
+    if frame.segments() >= SEGMENTS_MAX { Drop::MtuExceeded } else { Drop::PoolExhausted }
 }
 
 /// True if the frame, without its tag, is no longer than `untagged_len_max`.
@@ -121,6 +139,10 @@ struct Form {
 
 fn send(ctx: &mut Ctx<'_>, form: &mut Form, meta: &Meta, member: &Member) -> Result<(), Drop> {
     let Some(mut frame) = form.frame.take() else { return Err(Drop::PoolExhausted) };
+    if hops(meta, member.tagging, member.trunk) {
+        form.frame = Some(frame);
+        return Err(Drop::VlanNotMember);
+    }
     if !fits(&frame, form.tci, member.untagged_len_max) {
         form.frame = Some(frame);
         return Err(Drop::MtuExceeded);
@@ -136,8 +158,9 @@ fn send(ctx: &mut Ctx<'_>, form: &mut Form, meta: &Meta, member: &Member) -> Res
             frame = copy;
         }
         if !retag(ctx.pool, &mut frame, form.tci, tci) {
+            let reason = unchanged(&frame);
             form.frame = Some(frame);
-            return Err(Drop::PoolExhausted);
+            return Err(reason);
         }
         form.tci = tci;
     }

@@ -22,6 +22,7 @@ const ETHERTYPE_BRIDGED: u16 = 0x6558;
 
 /// IP protocol numbers (IANA).
 const HOP_BY_HOP: u8 = 0;
+const GRE: u8 = 47;
 const IPV4_IN_IP: u8 = 4;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -100,8 +101,23 @@ pub fn locate(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Transport
     }
 }
 
-/// The IP payload one tunnel further in: VXLAN or Geneve over UDP by destination port, or IP in IP. `None` when
-/// `outer` is no such tunnel or the inner packet does not fit in it. GRE is not looked into.
+/// Offset and EtherType behind up to two more VLAN tags, where `ethertype` at the end of what was read so far
+/// announces one (802.1ad, or a tag within a tag).
+#[inline]
+pub fn skip_tags(head: &[u8], offset: usize, ethertype: u16) -> Option<(usize, u16)> {
+    let (mut offset, mut ethertype) = (offset, ethertype);
+    for _ in 0..2 {
+        if !ETHERTYPE_TAGS.contains(&ethertype) {
+            break;
+        }
+        ethertype = u16::from_be_bytes(*chunk(head, offset + 2)?);
+        offset += 4;
+    }
+    Some((offset, ethertype))
+}
+
+/// The IP payload one tunnel further in: VXLAN or Geneve over UDP by destination port, GRE, or IP in IP. `None`
+/// when `outer` is no such tunnel or the inner packet does not fit in it.
 #[inline]
 pub fn locate_tunnelled(head: &[u8], outer: &Transport) -> Option<Transport> {
     let inner = match outer.protocol {
@@ -113,11 +129,27 @@ pub fn locate_tunnelled(head: &[u8], outer: &Transport) -> Option<Transport> {
             }
             locate_overlay(head, outer.start + UDP_HEADER, port)?
         }
+        GRE => locate_gre(head, outer.start)?,
         IPV4_IN_IP => locate_ipv4(head, outer.start)?,
         IPV6_IN_IP => locate_ipv6(head, outer.start)?,
         _ => return None,
     };
     (inner.start.checked_add(inner.len)? <= outer.start.checked_add(outer.len)?).then_some(inner)
+}
+
+/// The IP payload of the packet or Ethernet frame behind the GRE header at `at` (RFC 2784, RFC 2890).
+fn locate_gre(head: &[u8], at: usize) -> Option<Transport> {
+    let [flags, version, t0, t1] = *chunk(head, at)?;
+    if version & 0x07 != 0 {
+        return None;
+    }
+    // Checksum, key and sequence number: four bytes each, where their flag is set.
+    let options = [0x80, 0x20, 0x10].iter().filter(|&&flag| flags & flag != 0).count();
+    let (mut l3_offset, mut ethertype) = (at + 4 + 4 * options, u16::from_be_bytes([t0, t1]));
+    if ethertype == ETHERTYPE_BRIDGED {
+        (l3_offset, ethertype) = skip_ethernet(head, l3_offset)?;
+    }
+    locate(head, l3_offset, ethertype)
 }
 
 /// The IP payload of the Ethernet frame (or Geneve's bare IP packet) behind the tunnel header at `at`.
@@ -143,15 +175,8 @@ fn locate_overlay(head: &[u8], at: usize, port: u16) -> Option<Transport> {
 
 /// Offset and EtherType of what follows the Ethernet header at `at` and up to two VLAN tags.
 fn skip_ethernet(head: &[u8], at: usize) -> Option<(usize, u16)> {
-    let mut type_offset = at + 12;
-    for _ in 0..3 {
-        let ethertype = u16::from_be_bytes(*chunk(head, type_offset)?);
-        if !ETHERTYPE_TAGS.contains(&ethertype) {
-            return Some((type_offset + 2, ethertype));
-        }
-        type_offset += 4;
-    }
-    None
+    let ethertype = u16::from_be_bytes(*chunk(head, at + 12)?);
+    skip_tags(head, at + 14, ethertype)
 }
 
 #[inline]

@@ -99,6 +99,8 @@ impl SharedPool {
 pub struct FramePool {
     shared: Arc<SharedPool>,
     local: Vec<Frame>,
+    /// Frames at which some are given back.
+    local_max: usize,
 }
 
 impl FramePool {
@@ -106,7 +108,8 @@ impl FramePool {
     pub fn new(shared: Arc<SharedPool>) -> FramePool {
         // Room for every frame, so that a push never allocates even if the shared queue refuses.
         let local = Vec::with_capacity(shared.region.count() as usize);
-        FramePool { shared, local }
+        let local_max = (shared.region.count() as usize / 64).clamp(2 * FREE_BATCH, FREE_LOCAL_MAX);
+        FramePool { shared, local, local_max }
     }
 
     /// The frame memory.
@@ -140,8 +143,8 @@ impl FramePool {
     fn free_one(&mut self, frame: Frame) {
         let Some(frame) = self.shared.region.release(frame) else { return };
         self.local.push(frame);
-        if self.local.len() >= FREE_LOCAL_MAX {
-            self.give(FREE_LOCAL_MAX / 2);
+        if self.local.len() >= self.local_max {
+            self.give(self.local_max / 2);
         }
     }
 

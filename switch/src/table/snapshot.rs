@@ -135,6 +135,12 @@ impl PortView {
         self.by_vlan.get(vlan as usize).copied().flatten()
     }
 
+    /// True if the port carries tagged frames.
+    #[inline]
+    pub fn is_trunk(&self) -> bool {
+        !self.by_vlan.is_empty()
+    }
+
     /// How frames of `domain` look on this port, or `None` if the port is not a member.
     #[inline]
     pub fn tagging(&self, domain: DomainId) -> Option<Tagging> {
@@ -163,6 +169,8 @@ pub struct Member {
     pub tagging: Tagging,
     /// Whether it is isolated.
     pub isolated: bool,
+    /// Whether it carries tagged frames as well.
+    pub trunk: bool,
     /// Longest frame without a tag that it takes.
     pub untagged_len_max: usize,
 }
@@ -243,6 +251,7 @@ fn members(ports: &[Option<PortView>], domain: DomainId, class: FloodClass) -> B
                 port: PortId::new(index)?,
                 tagging: view.tagging(domain)?,
                 isolated: view.flags.isolated,
+                trunk: view.is_trunk(),
                 untagged_len_max: view.untagged_len_max,
             })
         })

@@ -10,12 +10,12 @@ mod shared;
 
 use std::sync::Arc;
 
-pub use priority::{SessionPriority, raise_session};
+pub use priority::{SessionPriority, keep_off, raise_session};
 pub use run::{PollMode, RunOptions, run};
 pub use shared::{Command, Event, Shared, Waker};
 
 use crate::ids::PortId;
-use crate::limits::{BURST, PORTS_MAX};
+use crate::limits::{BURST, HANDOFF, PORTS_MAX};
 use crate::path::{Burst, Ctx, TxStage, process};
 use crate::port::{Frame, FramePool, Frames, KernelCounters, Port};
 use crate::stats::{Drop, PortStats, WorkerStats};
@@ -179,16 +179,28 @@ impl Worker {
     fn take_handoffs(&mut self) -> usize {
         let mut taken = 0;
         for from in 0..self.shared.workers() {
-            for _ in 0..BURST {
-                let Some((port, frame)) = self.shared.take_handoff(from, self.index) else { break };
-                taken += 1;
-                if let Err(frame) = self.tx.push(port, frame) {
-                    self.discard(frame, port, Drop::TxRingFull);
+            // A whole queue at most: one flood can be a frame for each port here.
+            for _ in 0..HANDOFF / BURST {
+                let count = self.take_some(from);
+                self.drain_stage();
+                taken += count;
+                if count < BURST {
+                    break;
                 }
             }
-            self.drain_stage();
         }
         taken
+    }
+
+    /// Stages up to a burst of frames from one worker; no more, because that is what the stage holds per port.
+    fn take_some(&mut self, from: usize) -> usize {
+        for taken in 0..BURST {
+            let Some((port, frame)) = self.shared.take_handoff(from, self.index) else { return taken };
+            if let Err(frame) = self.tx.push(port, frame) {
+                self.discard(frame, port, Drop::TxRingFull);
+            }
+        }
+        BURST
     }
 
     fn receive(&mut self, slot: usize, now_s: u32) -> usize {
@@ -219,9 +231,19 @@ impl Worker {
 
     /// Moves staged frames into the rings of this worker's ports and the queues to other workers.
     fn drain_stage(&mut self) {
+        let mut called = 0_u32;
         while let Some(port) = self.tx.next_dirty() {
             let owner = self.view.port(port).map_or(self.index, |view| view.tx_worker(self.index));
-            if owner == self.index { self.transmit(port) } else { self.hand_over(port, owner) }
+            if owner == self.index {
+                self.transmit(port);
+            } else {
+                self.hand_over(port, owner);
+                called |= 1 << owner;
+            }
+        }
+        if called != 0 {
+            let owners = (0..self.shared.workers()).filter(|owner| called & 1 << owner != 0);
+            owners.for_each(|owner| self.shared.waker(owner).wake());
         }
     }
 
@@ -259,7 +281,6 @@ impl Worker {
                 self.pool.free(frame);
             }
         }
-        self.shared.waker(owner).wake();
     }
 
     fn discard(&mut self, frame: Frame, port: PortId, reason: Drop) {

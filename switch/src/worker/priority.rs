@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 /// Nice value of worker threads: above everything else on a shared core. SCHED_FIFO starves the kernel
 /// threads that feed the worker (measured: a third of the rate).
 const NICE: i32 = -20;
@@ -18,6 +20,18 @@ pub(super) fn settle(core: usize, index: usize) {
     }
     if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
         tracing::warn!("worker {index}: cannot raise priority to nice {NICE} ({error}): grant CAP_SYS_NICE");
+    }
+}
+
+/// Moves the calling thread, and threads it starts from now on, to the process's cores other than `taken`. Beside
+/// a spinning worker it would get a hundredth of the core. Does nothing if no core is left.
+pub fn keep_off(taken: &[usize]) {
+    let Ok(mut cores) = sched_getaffinity(None) else { return };
+    taken.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| cores.unset(core));
+    if cores.count() > 0
+        && let Err(error) = sched_setaffinity(None, &cores)
+    {
+        tracing::warn!("cannot keep the control thread off the workers' cores: {error}");
     }
 }
 

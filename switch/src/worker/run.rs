@@ -60,8 +60,8 @@ pub fn run(mut worker: Worker, options: RunOptions) {
             last_work_ns = now_ns;
             idle_turns = 0;
         } else {
-            idle_turns += 1;
-            if idle_turns % IDLE_TURNS == 0 {
+            idle_turns = (idle_turns + 1) % IDLE_TURNS;
+            if idle_turns == 0 {
                 now_ns = elapsed_ns(options.epoch);
             }
             std::hint::spin_loop();

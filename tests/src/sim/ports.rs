@@ -9,7 +9,6 @@ use switch::ids::PortId;
 use switch::port::Port;
 use switch::port::fault::{FaultLog, FaultPort};
 use switch::port::mem::{MemPort, Wire};
-use switch::stats::PortStats;
 use switch::worker::{Command, Event, Shared};
 
 use super::ledger::{Route, Tally};

@@ -120,8 +120,26 @@ fn each_domain_learns_for_itself() {
 fn only_the_outer_tag_is_the_switchs_business() {
     let mut lab = trunks();
     let inner = tagged(&sized(Mac::BROADCAST, host(1), 60), 0x2064);
+    lab.send(1, &tagged(&inner, 20));
+    assert_eq!(outputs(&mut lab), [vec![], vec![], vec![tagged(&inner, 30)]]);
+}
+
+#[test]
+fn an_inner_tag_never_chooses_the_vlan_of_a_trunk() {
+    let mut lab = trunks();
+    let inner = tagged(&sized(Mac::BROADCAST, host(1), 60), 30);
+    // Untagged on port 2 it would arrive as VLAN 30 there; on an access port the tag is payload.
     lab.send(1, &tagged(&inner, 10));
-    assert_eq!(outputs(&mut lab), [vec![inner.clone()], vec![], vec![inner]]);
+    assert_eq!(outputs(&mut lab), [vec![inner.clone()], vec![], vec![]]);
+    lab.send(0, &tagged(&inner, 0));
+    assert_eq!(outputs(&mut lab), [vec![], vec![tagged(&inner, 10)], vec![]]);
+    assert_eq!(lab.drops(2, Drop::VlanNotMember), 2);
+    // And as unicast.
+    lab.send(2, &sized(Mac::BROADCAST, host(2), 60));
+    lab.clear();
+    lab.send(0, &tagged(&tagged(&sized(host(2), host(1), 60), 30), 0));
+    assert!(outputs(&mut lab).iter().all(Vec::is_empty));
+    assert_eq!(lab.drops(0, Drop::VlanNotMember), 1);
 }
 
 #[test]

@@ -362,6 +362,53 @@ fn ip_in_ip_is_finished() {
     }
 }
 
+#[test]
+fn tags_that_the_caller_did_not_read_are_walked_over() {
+    for (v6, service) in [(false, false), (true, false), (false, true), (true, true)] {
+        let sample = sample(v6, true, 2, [3; 32], (1, 2), b"behind two tags");
+        let (mut complete, mut frame) = (sample.bytes.clone(), sample.partial());
+        if service {
+            set16(&mut complete, 12, 0x88a8);
+            set16(&mut frame, 12, 0x88a8);
+        }
+        let outer = be16(&frame, 12);
+        assert_eq!(finish_partial(&mut frame, 14, outer, empty()), Finish::Finished);
+        assert_eq!(frame, complete);
+        let mut frame = sample.partial();
+        assert_eq!(finish_partial(&mut frame, 18, 0x8100, empty()), Finish::Finished, "the outer one was read");
+        assert_eq!(finish_partial(&mut [0; 20], 14, 0x8100, empty()), Finish::NotPartial);
+    }
+}
+
+#[test]
+fn gre_is_finished_with_and_without_its_options() {
+    for (v6, options) in [(false, 0x00_u8), (true, 0x20), (false, 0xb0), (true, 0xb0)] {
+        let inner = plain(v6, true, b"in gre");
+        let outer = plain(false, false, &[]);
+        let words = options.count_ones() as usize;
+        let wrap = |packet: &[u8], ethertype: u16| {
+            let mut header = vec![options, 0, (ethertype >> 8) as u8, ethertype as u8];
+            header.resize(4 + 4 * words, 7);
+            let mut bytes = [&outer.bytes[..outer.l4_offset], &header, packet].concat();
+            bytes[23] = 47;
+            let len = bytes.len() - 14;
+            set16(&mut bytes, 16, len as u16);
+            bytes
+        };
+        let ethertype = if v6 { 0x86dd } else { 0x0800 };
+        for (partial, complete, ethertype) in
+            [(&inner.partial()[14..], &inner.bytes[14..], ethertype), (&inner.partial()[..], &inner.bytes[..], 0x6558)]
+        {
+            let mut frame = wrap(partial, ethertype);
+            assert_eq!(outer.finish(&mut frame), Finish::Finished, "options {options:02x} v6 {v6}");
+            assert_eq!(frame, wrap(complete, ethertype));
+        }
+        let mut other_version = wrap(&inner.partial()[14..], ethertype);
+        other_version[outer.l4_offset + 1] = 1;
+        assert_eq!(outer.finish(&mut other_version), Finish::NotPartial);
+    }
+}
+
 /// Frames Linux 6.18 put on a veth (captured at the sending end), with the field and value the receiver must find;
 /// the values were checked with a protocol analyser.
 const CAPTURED: [(&str, &str, usize, u16); 4] = [

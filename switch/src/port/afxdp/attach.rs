@@ -48,6 +48,7 @@ impl AfxdpFactory {
     pub fn new(frames: u32, worker_cores: &[usize]) -> Result<(AfxdpFactory, Arc<SharedPool>), StartError> {
         features::check_rights()?;
         features::raise_locked_memory();
+        features::raise_open_files();
         let created = umem::create(frames)?;
         let program = Program::load(created.multi_buffer).map_err(|error| StartError::Program(error.to_string()))?;
         let multi_buffer = created.multi_buffer && program.frags;

@@ -59,6 +59,18 @@ pub(super) fn raise_locked_memory() {
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
 }
 
+/// Lets as many files be open as the process may: three for each port, and the usual limit is 1024.
+pub(super) fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit outlives both calls. Failing is fine: a port that gets no descriptor is refused by name.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
 /// Raises what one socket may have in flight and how much one call sends. What a kernel does not have is left.
 pub(super) fn tune(socket: RawFd) {
     if set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER).is_err() {

@@ -182,6 +182,12 @@ pub(super) fn bind(umem: &Umem, interface: &str, queue: u32, flags: BindFlags) -
     let name = interface.parse().map_err(io::Error::other)?;
     // SAFETY: libxdp loads no program (the inhibit flag is set), which is what the contract asks for.
     let (tx, rx, rings) = unsafe { Socket::new(config, umem, &name, queue) }.map_err(|error| os_error(&error))?;
+    // libxdp does not ask for it. A child that inherited the socket would keep it bound, and its chunks in the
+    // kernel's hands, after we closed it.
+    // SAFETY: a plain call on the socket that `rx` holds open.
+    if unsafe { libc::fcntl(rx.fd().as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
     let (fill, done) = rings.ok_or_else(|| io::Error::from_raw_os_error(libc::EBUSY))?;
     Ok(Queues { tx, rx, fill, done })
 }
