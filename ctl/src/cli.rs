@@ -113,6 +113,7 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         Request::ShowBridges {} => show::<BridgeStatus>(args, request, view, out),
         Request::ShowWorkers {} => show::<WorkerStatus>(args, request, view, out),
         Request::ShowDrops { .. } => show::<DropStatus>(args, request, view, out),
+        Request::ShowConfig {} if args.watch.is_some() => show::<ConfigSection>(args, request, view, out),
         _ if args.watch.is_some() => {
             Err(Failure::Usage(format!("--watch repeats show commands, not {}: leave it out", request.name())))
         }

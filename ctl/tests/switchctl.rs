@@ -209,6 +209,23 @@ fn watching_repeats_with_rates() {
 }
 
 #[test]
+fn the_configuration_can_be_watched() {
+    let fake = Fake::start();
+    let watch = |line: &str, lines: usize| -> Vec<String> {
+        let mut child = switchctl(&fake.socket(), line).stdout(Stdio::piped()).spawn().unwrap();
+        let read = BufReader::new(child.stdout.take().unwrap()).lines().take(lines).map(Result::unwrap).collect();
+        child.wait().unwrap();
+        read
+    };
+    let note = "note: the file has changed since: reload applies it";
+    let block = ["[switch]", "frames = 16384", note];
+    assert_eq!(watch("show-config --watch=0.1", 7), [&block[..], &[""], &block].concat());
+    for line in watch("--json --watch=0.1 show-config", 2) {
+        assert_eq!(line, r#"{"switch":{"frames":16384}}"#);
+    }
+}
+
+#[test]
 fn completions_need_no_switch() {
     for shell in ["bash", "zsh", "fish"] {
         let output = switchctl(Path::new("/nonexistent"), &format!("completions {shell}")).output().unwrap();

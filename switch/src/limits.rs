@@ -71,6 +71,16 @@ pub const FDB_ENTRIES_DEFAULT: u32 = 65_536;
 /// See [`FDB_ENTRIES_DEFAULT`].
 pub const FDB_ENTRIES_MAX: u32 = 1_048_576;
 
+/// Static, sticky and local entries that a table for any number of learned ones has room for.
+pub const FIXED_ENTRIES_MIN: u32 = 8_192;
+
+/// Static, sticky and local entries that stand beside `entries` learned ones: an eighth of their number, at
+/// least [`FIXED_ENTRIES_MIN`].
+pub const fn fixed_entries_max(entries: u32) -> u32 {
+    let share = entries / 8;
+    if share > FIXED_ENTRIES_MIN { share } else { FIXED_ENTRIES_MIN }
+}
+
 /// Ageing time when the configuration sets none, and its range (IEEE 802.1D-2004 table 7-5).
 pub const AGEING_SECONDS_DEFAULT: u32 = 300;
 /// See [`AGEING_SECONDS_DEFAULT`].

@@ -47,6 +47,11 @@ pub trait Listing: Serialize + DeserializeOwned {
 
     /// Fills in the rates that are part of an item.
     fn set_rates(_items: &mut [Self], _before: &Before<Self>) {}
+
+    /// Writes `items` as JSON in one line, without its end.
+    fn json_line(items: &[Self], out: &mut dyn Write) -> serde_json::Result<()> {
+        serde_json::to_writer(out, items)
+    }
 }
 
 /// Growth of a counter, per second. A counter that fell started anew: its switch did.

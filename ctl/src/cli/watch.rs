@@ -18,7 +18,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 pub struct Screen {
     /// Pause between two, in seconds.
     pub seconds: f64,
-    /// One JSON array a line.
+    /// One listing a line, as JSON.
     pub json: bool,
     /// Redraw in place; else print blocks with a blank line between.
     pub terminal: bool,
@@ -101,7 +101,7 @@ fn draw<T: Listing>(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     if screen.json {
-        serde_json::to_writer(&mut *out, items)?;
+        T::json_line(items, out)?;
         return Ok(writeln!(out)?);
     }
     T::text(items, before, done, view, out)?;

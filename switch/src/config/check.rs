@@ -6,7 +6,7 @@ use super::error::{ConfigError, Problem, hint};
 use super::read::{Draft, Source, Spot, trunk_key};
 use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed};
 use crate::ids::Mac;
-use crate::limits::{DOMAINS_MAX, FDB_ENTRIES_MAX, PORTS_MAX, WORKERS_MAX};
+use crate::limits::{DOMAINS_MAX, FDB_ENTRIES_MAX, PORTS_MAX, WORKERS_MAX, fixed_entries_max};
 
 /// Longest path a Unix socket address holds, without its final NUL (`sun_path`, unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -147,9 +147,11 @@ fn workers(workers: &[usize], cores: Option<&[usize]>) -> Option<Problem> {
     Some(Problem::NoSuchCore { core: *missing, cores: ranges(cores) })
 }
 
-/// Static entries live in the same table as learned ones.
-pub(super) fn statics_total(count: usize, limit: u32) -> Option<Problem> {
-    (count > limit as usize).then_some(Problem::TooManyStatics { count, limit })
+/// The table must have room for every static entry, those of ports that are not attached yet included: one
+/// that is accepted comes into force. `entries` is the limit on learned ones.
+pub(super) fn statics_total(count: usize, entries: u32) -> Option<Problem> {
+    let limit = fixed_entries_max(entries);
+    (count > limit as usize).then_some(Problem::TooManyStatics { count, limit, entries })
 }
 
 fn bridge_name(name: &str) -> Option<Problem> {

@@ -176,8 +176,11 @@ pub enum Problem {
     PortNotInBridge { port: String, bridge: String, domains: String },
     #[error("the address is set for bridge {} at line {line} already; keep one of the two", quote(bridge))]
     StaticTwice { bridge: String, line: usize },
-    #[error("{count} static entries are more than fdb_entries = {limit}; raise fdb_entries or remove some")]
-    TooManyStatics { count: usize, limit: u32 },
+    #[error(
+        "{count} static entries are more than the {limit} that stand beside fdb_entries = {entries} learned ones; \
+         remove some or raise fdb_entries to more than eight times their number"
+    )]
+    TooManyStatics { count: usize, limit: u32, entries: u32 },
 
     // Changes at run time.
     #[error("is a port already; change it with set-port, or remove it with del-port first")]

@@ -64,7 +64,8 @@ pub struct SwitchConfig {
     pub poll: PollMode,
     /// Under load, the kernel's receive work of a port gets a thread of its own, off the workers' cores.
     pub receive_threads: bool,
-    /// Most FDB entries of the whole switch, static ones included.
+    /// Most learned addresses of the whole switch. Static entries stand beside them:
+    /// [`fixed_entries_max`](crate::limits::fixed_entries_max) of this number.
     pub fdb_entries: u32,
 }
 

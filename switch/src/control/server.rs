@@ -22,6 +22,7 @@ use connection::{Connection, Next};
 
 mod bind;
 mod connection;
+mod peer;
 #[cfg(test)]
 mod tests;
 

@@ -37,7 +37,7 @@ pub fn keep_off(taken: &[usize]) {
 
 /// The raised scheduling group of this process's session; dropping it puts the old value back.
 pub struct SessionPriority {
-    before: String,
+    before: i32,
 }
 
 /// Raises the scheduling group of this process's session. Where the kernel groups tasks by session, nice
@@ -49,7 +49,7 @@ pub fn raise_session() -> Option<SessionPriority> {
     if fs::read_to_string(AUTOGROUP_ENABLED).is_ok_and(|on| on.trim() == "0") {
         return None;
     }
-    let before = nice_of(&group)?.to_owned();
+    let before = value_to_restore(&group)?;
     if let Err(error) = fs::write(AUTOGROUP, NICE.to_string()) {
         let group = group.trim();
         tracing::warn!(
@@ -63,24 +63,31 @@ pub fn raise_session() -> Option<SessionPriority> {
 
 impl Drop for SessionPriority {
     fn drop(&mut self) {
-        if let Err(error) = fs::write(AUTOGROUP, &self.before) {
+        if let Err(error) = fs::write(AUTOGROUP, self.before.to_string()) {
             tracing::warn!("cannot put this session's scheduling group back to nice {}: {error}", self.before);
         }
     }
 }
 
-/// The nice value in `/autogroup-25 nice 0`.
-fn nice_of(group: &str) -> Option<&str> {
-    group.trim().rsplit_once(" nice ").map(|(_, nice)| nice)
+/// What to put back at the end, from `/autogroup-25 nice 0`: the value there, but 0 for the raised one. That is what
+/// a predecessor in this session left that was killed; taken as it is, the session would stay raised for ever.
+fn value_to_restore(group: &str) -> Option<i32> {
+    let (_, nice) = group.trim().rsplit_once(" nice ")?;
+    nice.parse().ok().map(|nice| if nice == NICE { 0 } else { nice })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nice_of;
+    use super::value_to_restore;
 
     #[test]
     fn the_nice_value_of_an_autogroup_is_its_last_word() {
-        assert_eq!(nice_of("/autogroup-25 nice -5\n"), Some("-5"));
-        assert_eq!(nice_of("/autogroup-25\n"), None);
+        assert_eq!(value_to_restore("/autogroup-25 nice -5\n"), Some(-5));
+        assert_eq!(value_to_restore("/autogroup-25\n"), None);
+    }
+
+    #[test]
+    fn what_a_killed_predecessor_left_is_not_put_back() {
+        assert_eq!(value_to_restore("/autogroup-25 nice -20\n"), Some(0));
     }
 }

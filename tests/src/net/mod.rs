@@ -32,7 +32,7 @@ const PREFIX: &str = "swt";
 /// Labs run side by side unless one asks to be alone: a measurement wants the machine for itself.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Number of the next lab of this process.
+/// Number of the next host of this process.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// The right to use the machine, held while the lab lives.
@@ -75,9 +75,7 @@ impl Lab {
         static STALE: Once = Once::new();
         STALE.call_once(remove_stale);
         let permit = permit();
-        let word = std::env::var("SWT_PREFIX").ok().filter(|word| word.starts_with(PREFIX) && !word.contains('-'));
-        let (word, number) = (word.as_deref().unwrap_or(PREFIX), NEXT.fetch_add(1, Ordering::Relaxed));
-        let prefix = format!("{word}-{}-{number}-", std::process::id());
+        let prefix = fresh_prefix();
         let host = Namespace::create(&format!("{prefix}host"));
         let files = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a temporary directory can be made");
         Some(Lab { prefix, host, files, next: 1, _permit: permit })
@@ -125,6 +123,13 @@ impl Lab {
         space.sysctl("ipv6/conf/default/accept_dad", "0");
         Container { space, host_end: host_end.to_owned(), number }
     }
+}
+
+/// What the names of one more host of this process begin with: `swt-<pid>-<n>-`, or what `SWT_PREFIX` makes of it.
+pub fn fresh_prefix() -> String {
+    let word = std::env::var("SWT_PREFIX").ok().filter(|word| word.starts_with(PREFIX) && !word.contains('-'));
+    let (word, number) = (word.as_deref().unwrap_or(PREFIX), NEXT.fetch_add(1, Ordering::Relaxed));
+    format!("{word}-{}-{number}-", std::process::id())
 }
 
 /// How a container is joined to its host.

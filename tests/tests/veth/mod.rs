@@ -6,7 +6,6 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -27,9 +26,7 @@ pub struct Net {
 impl Net {
     /// `sw` with ports `<container>0`, each the host end of `eth0` in its container, 10.9.0.N/24. `None` without root.
     pub fn new(containers: &[&'static str], mtu: u32) -> Option<Net> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let net = Net { prefix: format!("swt-{}-{number}", std::process::id()), containers: containers.to_vec() };
+        let net = Net { prefix: tests::net::fresh_prefix(), containers: containers.to_vec() };
         if !try_ip(&["netns", "add", &net.name("sw")]) {
             eprintln!("SKIPPED: cannot make network namespaces: run this test as root, with iproute2 installed");
             return None;
@@ -63,7 +60,7 @@ impl Net {
     }
 
     pub fn name(&self, namespace: &str) -> String {
-        format!("{}-{namespace}", self.prefix)
+        format!("{}{namespace}", self.prefix)
     }
 
     /// Runs `work` on a new thread inside a namespace.

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use ctl::protocol::{ConfigSection, VersionReport};
+use ctl::protocol::{ConfigSection, Done, VersionReport};
 use serde_json::{Map, Value};
 
 use super::super::columns::printable;
+use super::{Before, Listing, View};
 
 /// The sections as the object a TOML reader makes of the file: `{"switch":{},"bridge":[],"port":[]}`.
 pub fn config_json(sections: &[ConfigSection]) -> Value {
@@ -36,6 +37,22 @@ pub fn config_toml(sections: &[ConfigSection], out: &mut dyn Write) -> io::Resul
         }
     }
     Ok(())
+}
+
+impl Listing for ConfigSection {
+    fn text(
+        items: &[Self],
+        _before: Option<&Before<Self>>,
+        _done: &Done,
+        _view: View,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        config_toml(items, out)
+    }
+
+    fn json_line(items: &[Self], out: &mut dyn Write) -> serde_json::Result<()> {
+        serde_json::to_writer(out, &config_json(items))
+    }
 }
 
 /// A value in TOML's inline form. JSON's strings, numbers and booleans are TOML's but for the escapes of

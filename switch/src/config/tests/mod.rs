@@ -4,7 +4,7 @@ mod properties;
 mod refusals;
 
 use super::*;
-use crate::limits::PORTS_MAX;
+use crate::limits::{PORTS_MAX, fixed_entries_max};
 
 const DEMO: &str = include_str!("../../../../configs/demo.toml");
 const VLAN: &str = include_str!("../../../../configs/vlan.toml");
@@ -234,7 +234,6 @@ fn settings_change_at_run_time() {
 #[test]
 fn static_entries_change_at_run_time() {
     let mut config = parse(DEMO);
-    config.switch.fdb_entries = 2;
     config.add_static(entry(1, "pods", "web0")).unwrap();
     assert_eq!(
         config.add_static(entry(1, "pods", "db0")).unwrap_err().to_string(),
@@ -246,7 +245,6 @@ fn static_entries_change_at_run_time() {
     let group = StaticEntry { mac: Mac::BROADCAST, ..entry(2, "pods", "db0") };
     assert!(config.add_static(group).unwrap_err().to_string().contains("broadcast"));
     config.add_static(entry(2, "pods", "db0")).unwrap();
-    assert!(config.add_static(entry(3, "pods", "db0")).unwrap_err().to_string().contains("raise fdb_entries"));
     let gone = config.remove_static(entry(2, "", "").mac, "pods").unwrap();
     assert_eq!(gone, entry(2, "pods", "db0"));
     assert_eq!(
@@ -257,4 +255,17 @@ fn static_entries_change_at_run_time() {
     let (_, entries) = config.remove_port("web0").unwrap();
     assert_eq!(entries, [entry(1, "pods", "web0")], "entries go with their port");
     assert!(config.fdb.is_empty());
+}
+
+#[test]
+fn a_static_entry_that_could_never_be_in_force_is_refused() {
+    let mut config = parse(DEMO);
+    let numbered =
+        |number: u64| StaticEntry { mac: Mac::from_bits(0x0200_0000_0000 | number), ..entry(0, "pods", "db0") };
+    let room = u64::from(fixed_entries_max(config.switch.fdb_entries));
+    config.fdb = (1..room).map(numbered).collect();
+    config.add_static(numbered(room)).unwrap();
+    let text = config.add_static(numbered(room + 1)).unwrap_err().to_string();
+    assert!(text.contains("8193 static entries are more than the 8192"), "{text}");
+    assert_eq!(config.fdb.len() as u64, room);
 }

@@ -17,6 +17,35 @@ const BEFORE_FDB: &str = "[[bridge]]\nname = \"pods\"\n[[bridge]]\nname = \"blue
 /// What stands before each text of [`NAME`].
 const BEFORE_NAME: &str = "[[bridge]]\nname = \"pods\"\n[[port]]\nbridge = \"pods\"\ninterface = ";
 
+/// `count` static entries on one port, beside at most `fdb_entries` learned ones.
+fn with_statics(fdb_entries: u32, count: u32) -> Result<Config, ConfigErrors> {
+    let mut text = format!(
+        "[switch]\nfdb_entries = {fdb_entries}\n[[bridge]]\nname = \"pods\"\n[[port]]\ninterface = \"web0\"\n\
+         bridge = \"pods\"\n"
+    );
+    for number in 0..count {
+        let [a, b, c, d] = number.to_be_bytes();
+        let mac = format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}");
+        text.push_str(&format!("[[fdb]]\nmac = \"{mac}\"\nbridge = \"pods\"\nport = \"web0\"\n"));
+    }
+    parse(&text)
+}
+
+#[test]
+fn static_entries_for_which_the_table_has_no_room_are_refused() {
+    for (fdb_entries, limit) in [(1, 8_192), (65_536, 8_192), (80_000, 10_000)] {
+        assert_eq!(with_statics(fdb_entries, limit).unwrap().fdb.len(), limit as usize);
+        assert_eq!(
+            with_statics(fdb_entries, limit + 1).unwrap_err().to_string(),
+            format!(
+                "t.toml:2:1: switch: {} static entries are more than the {limit} that stand beside fdb_entries = \
+                 {fdb_entries} learned ones; remove some or raise fdb_entries to more than eight times their number",
+                limit + 1
+            )
+        );
+    }
+}
+
 /// Each text of `table` behind `before` is refused with the given lines (less the file's name).
 fn refused(before: &str, table: &[(&str, &str)]) {
     for (text, lines) in table {
@@ -196,13 +225,6 @@ const FILE: &[(&str, &str)] = &[
     (
         "[[port]]\ninterface = \"web0\"\nbridge = 7",
         "3:1: port \"web0\": \"bridge\" is an integer; write a string, like \"pods\"",
-    ),
-    (
-        "[switch]\nfdb_entries = 1\n[[bridge]]\nname = \"pods\"\n[[bridge]]\nname = \
-            \"blue\"\n[[port]]\ninterface = \"web0\"\nbridge = \"pods\"\n[[fdb]]\nmac = \
-            \"02:00:00:00:00:01\"\nbridge = \"pods\"\nport = \"web0\"\n[[fdb]]\nmac = \
-            \"02:00:00:00:00:02\"\nbridge = \"pods\"\nport = \"web0\"",
-        "2:1: switch: 2 static entries are more than fdb_entries = 1; raise fdb_entries or remove some",
     ),
     ("[switch.pool]\nframes = 1", "1:9: switch: unknown key \"pool\" (did you mean \"poll\"?)"),
     (

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use mio::net::UnixListener;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::peer::peer;
 
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: i32 = 128;
@@ -144,8 +146,8 @@ fn clear_stale(path: &Path) -> Result<(), ServerError> {
     // Non-blocking, so that a live switch with a full backlog cannot hang this one: that is EAGAIN.
     match mio::net::UnixStream::connect(path) {
         Ok(stream) => {
-            let pid = rustix::net::sockopt::socket_peercred(stream.as_fd()).ok();
-            Err(ServerError::InUse { path: path.to_owned(), pid: pid.map(|c| c.pid.as_raw_nonzero().get()) })
+            let pid = peer(&stream).and_then(|peer| peer.pid);
+            Err(ServerError::InUse { path: path.to_owned(), pid })
         }
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(ServerError::InUse { path: path.to_owned(), pid: None }),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {

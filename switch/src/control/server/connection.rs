@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use ctl::codec::{LineBuffer, REQUEST_MAX, write_line};
 use ctl::protocol::{Done, DoneLine, ErrorBody, ErrorLine, Item, ItemLine, RequestLine};
 use mio::net::UnixStream;
 
+use super::peer::peer;
 use super::{CHUNK_ITEMS, ChunkContext, Handler, Progress, Reply, ResponseStream};
 
 /// Output bytes a client may leave unread before nothing more is made for it.
@@ -204,9 +204,8 @@ impl Connection {
         };
         let name = request.name();
         if request.changes_state() {
-            let caller = rustix::net::sockopt::socket_peercred(self.stream.as_fd()).ok();
-            let (uid, pid) =
-                caller.map_or((None, None), |c| (Some(c.uid.as_raw()), Some(c.pid.as_raw_nonzero().get())));
+            let caller = peer(&self.stream);
+            let (uid, pid) = (caller.map(|peer| peer.uid), caller.and_then(|peer| peer.pid));
             tracing::info!(request = name, uid, pid, "control request");
         }
         let mut answer = Answer { id, staged: VecDeque::new(), stream: None, ending: None, items: 0, waiting: false };

@@ -277,3 +277,21 @@ fn an_ending_switch_takes_no_changes() {
     assert_eq!(bench.attempts("a"), 1, "nothing is attached again");
     bench.end();
 }
+
+#[test]
+fn every_static_entry_that_is_accepted_comes_into_force_with_its_port() {
+    let room = crate::limits::fixed_entries_max(16);
+    // All on one port whose interface does not exist yet: the table itself is empty meanwhile.
+    let entry =
+        |number: u32| format!("[[fdb]]\nmac = \"{}\"\nbridge = \"pods\"\nport = \"a\"\n", mac(u64::from(number)));
+    let entries: String = (1..room).map(entry).collect();
+    let mut bench = Bench::new(&format!("fdb_entries = 16\n{THREE}{entries}"), 1);
+    bench.settle();
+    bench.ask(add_fdb(u64::from(room), "a", None, None)).unwrap();
+    let text = bench.refusal(add_fdb(u64::from(room) + 1, "a", None, None));
+    assert!(text.contains("8193 static entries are more than the 8192"), "{text}");
+    assert!(bench.control.shared.fdb().is_empty());
+    bench.up(1, "a");
+    assert_eq!((bench.port("a").state, bench.control.shared.fdb().len()), (PortState::Up, room));
+    bench.end();
+}

@@ -28,15 +28,12 @@ use crossbeam::utils::CachePadded;
 use thiserror::Error;
 
 use crate::ids::PortId;
-use crate::limits::FDB_ENTRIES_MAX;
+use crate::limits::{FDB_ENTRIES_MAX, fixed_entries_max};
 use bucket::{Bucket, Live, SLOTS, Slot};
 use counts::Counts;
 pub use entry::{Entry, Hit, Kind, MacKey};
 use hash::Hasher;
 use sync::{Ordering, fence};
-
-/// Fixed entries for which there is room beside the dynamic ones: an eighth of their number, at least this.
-const FIXED_MIN: u32 = 8_192;
 
 /// A new address goes to its first bucket while that has fewer entries than this, else to the emptier.
 ///
@@ -129,13 +126,13 @@ pub struct Fdb {
 
 impl Fdb {
     /// A table for `entries_max` dynamic entries (at most [`FDB_ENTRIES_MAX`]; more is cut to that), and
-    /// an eighth as many fixed ones (at least 8,192) beside them.
+    /// [`fixed_entries_max`] fixed ones beside them.
     ///
     /// All memory is allocated and touched here: 64 bytes for each of those entries, so 4.5 MiB for
     /// 65,536 and 72 MiB for 1,048,576. `seed` must not be guessable from the network.
     pub fn new(entries_max: u32, seed: u64) -> Fdb {
         let entries_max = entries_max.min(FDB_ENTRIES_MAX);
-        let fixed_max = (entries_max / 8).max(FIXED_MIN);
+        let fixed_max = fixed_entries_max(entries_max);
         // One bucket of four slots per entry. Simulated with random addresses, 1,048,576 at a time:
         // filled to 22 % (no fixed entries) not one of 1e8 insertions found both buckets full, nor
         // one of 2e8 replacements of a random entry; filled to 25 % it was 0 of 1e8 and 2 of 2e8;
