@@ -2,6 +2,7 @@
 
 mod life;
 mod requests;
+mod scale;
 mod socket;
 
 use std::collections::{HashMap, VecDeque};
