@@ -4,13 +4,14 @@ CARGO ?= cargo
 PROFILE := release
 BIN := target/$(PROFILE)
 
-.PHONY: help build demo test lint unit loom sim veth bench bench-deps fuzz install clean
+.PHONY: help build demo test test-full lint unit loom sim veth bench bench-deps fuzz install clean
 
 help:
 	@echo 'make demo           three containers joined by the switch, shown and removed (KEEP=1 leaves them up)'
-	@echo 'make test           every test: lint, unit, model checking, simulation, real veths (as root)'
+	@echo 'make test           every test: lint, unit, model checking, simulation, real veths, the demo (as root)'
+	@echo 'make test-full      the same with ten million simulated steps and a million real frames: takes long'
 	@echo 'make build          switchd and switchctl, optimised, in $(BIN)'
-	@echo 'make bench          criterion benches of tables and stages'
+	@echo 'make bench          criterion benches: checksums, the forwarding database, the whole path in memory'
 	@echo 'make bench-deps     the peers that swbench measures against'
 	@echo 'make fuzz           fuzz the parsers, the configuration and the control protocol (FUZZ_SECONDS=600 each)'
 	@echo 'make install        to $(DESTDIR)/usr/local/bin'
@@ -27,6 +28,10 @@ demo:
 test:
 	@scripts/deps.sh test
 	@scripts/test.sh
+
+test-full:
+	@scripts/deps.sh test
+	@VETH_FULL=1 SIM_FULL=1 scripts/test.sh
 
 lint unit loom sim veth:
 	@scripts/deps.sh test

@@ -2,23 +2,27 @@
 # Three network namespaces as containers, joined to a fourth (the host) by veth pairs, switched by
 # switchd. Shows pings, a TCP transfer, the learned addresses and the counters, then removes all of it.
 # KEEP=1 leaves it up. Nothing outside the namespaces made here is touched.
+# BIN_DIR: where switchd and switchctl are (default target/release). DEMO_PREFIX: how the namespaces' names begin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export PATH=$PWD/target/release:$PATH:/usr/sbin:/sbin
-run=swdemo-$$
+bin=$(realpath -m "${BIN_DIR:-target/release}")
+export PATH=$bin:$PATH:/usr/sbin:/sbin
+run=${DEMO_PREFIX:-swdemo}-$$
 host=$run-host
 work=$(mktemp -d /tmp/swdemo.XXXXXX)
 socket=$work/control.sock
-switchd_pid=''
+switchd_pid='' receiver=''
 
 ((EUID == 0)) || { echo "demo: needs root to make network namespaces: sudo make demo" >&2; exit 1; }
+[[ -x $bin/switchd && -x $bin/switchctl ]] || { echo "demo: no switchd and switchctl in $bin: make build" >&2; exit 1; }
 
 cleanup() {
-  if [[ -n $switchd_pid ]] && kill -0 "$switchd_pid" 2>/dev/null; then
-    kill "$switchd_pid"
-    wait "$switchd_pid" 2>/dev/null || true
-  fi
+  local pid
+  for pid in $receiver $switchd_pid; do
+    kill "$pid" 2>/dev/null || continue
+    wait "$pid" 2>/dev/null || true
+  done
   for name in web db client; do ip netns del "$run-$name" 2>/dev/null || true; done
   ip netns del "$host" 2>/dev/null || true
   rm -rf "$work"
@@ -72,7 +76,8 @@ show inside client ping -q -c 3 -i 0.2 fd00:10::2
 
 say "4. 64 MiB over TCP from client to web, with the containers' default offloads"
 head -c 67108864 /dev/urandom >"$work/data"
-inside web timeout 60 python3 -c '
+# Not by `inside`: the job is then the command itself, and cleanup can end it.
+ip netns exec "$run-web" timeout 60 python3 -c '
 import hashlib, socket
 listener = socket.create_server(("10.10.0.1", 5001))
 connection, _ = listener.accept()
@@ -91,6 +96,7 @@ with open(sys.argv[1], "rb") as data:
 connection.close()
 print(f"   64 MiB sent in {time.monotonic() - start:.2f} s")' "$work/data"
 wait "$receiver"
+receiver=''
 sent=$(sha256sum <"$work/data" | cut -d' ' -f1)
 [[ $sent == "$(cat "$work/received")" ]] || { echo "demo: SHA-256 differs" >&2; exit 1; }
 echo "   SHA-256 equal at both ends: ${sent:0:16}..."
@@ -108,9 +114,9 @@ if [[ -n ${KEEP:-} ]]; then
 
 Left up, as you asked. Try:
   ip netns exec $run-client ping 10.10.0.1
-  $PWD/target/release/switchctl --socket $socket --watch show-ports
-  $PWD/target/release/switchctl --socket $socket set-port db0 --isolated on
-  $PWD/target/release/switchctl --socket $socket --help
+  $bin/switchctl --socket $socket --watch show-ports
+  $bin/switchctl --socket $socket set-port db0 --isolated on
+  $bin/switchctl --socket $socket --help
 Remove it:
   kill $switchd_pid; for n in web db client host; do ip netns del $run-\$n; done; rm -rf $work
 END

@@ -6,11 +6,12 @@ set -euo pipefail
 want=${1:?usage: scripts/deps.sh build|demo|test|bench|fuzz}
 
 # command (or file) that shows a package is there : package
-build=(clang:clang llvm-strip:llvm m4:m4 pkg-config:pkg-config
-  /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev /usr/include/pcap.h:libpcap-dev
-  /usr/lib/llvm-14/lib/libclang.so.1:libclang-dev)
-demo=(ip:iproute2 ping:iputils-ping)
-test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables arping:iputils-arping pgrep:procps)
+# libbpf is built by make with cc and finds its libraries by pkg-config; libxdp's BPF programs are made by m4 and
+# clang, whose package brings libclang (for the bindings), the C library's headers, ld and objcopy.
+build=(cc:gcc make:make clang:clang m4:m4 pkg-config:pkg-config
+  /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev)
+demo=(ip:iproute2 ping:iputils-ping python3:python3)
+test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables)
 fuzz=(c++:g++)
 bench=(ovs-vswitchd:openvswitch-switch dpdk-testpmd:dpdk-dev)
 
@@ -24,30 +25,54 @@ case $want in
 esac
 
 export PATH=$PATH:/usr/sbin:/sbin
-missing=()
-for pair in "${list[@]}"; do
-  sign=${pair%:*} package=${pair##*:}
-  if [[ $sign == /* ]]; then
-    # libclang's folder carries its version: any will do.
-    [[ -e $sign ]] || compgen -G "${sign/llvm-14/llvm-*}" >/dev/null || missing+=("$package")
-  else
-    command -v "$sign" >/dev/null || missing+=("$package")
-  fi
-done
-((${#missing[@]})) || exit 0
-
-echo "deps: installing Debian packages: ${missing[*]}"
-if ! command -v apt-get >/dev/null; then
-  echo "deps.sh: no apt-get here: install the counterparts of: ${missing[*]}" >&2
-  exit 1
-fi
-sudo=()
-if ((EUID != 0)); then sudo=(sudo); fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { "${sudo[@]}" apt-get update &&
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
-  tail -n 15 "$log" >&2
-  echo "deps.sh: apt-get failed: install by hand: ${missing[*]}" >&2
+
+# Puts the packages whose signs are not here into `missing`.
+find_missing() {
+  local pair sign
+  missing=()
+  for pair in "${list[@]}"; do
+    sign=${pair%:*}
+    if [[ $sign == /* ]]; then
+      [[ -e $sign ]] || missing+=("${pair##*:}")
+    else
+      command -v "$sign" >/dev/null || missing+=("${pair##*:}")
+    fi
+  done
+}
+
+install_missing() {
+  local sudo=()
+  echo "deps: installing Debian packages: ${missing[*]}"
+  if ! command -v apt-get >/dev/null; then
+    echo "deps.sh: no apt-get here: install the counterparts of: ${missing[*]}" >&2
+    exit 1
+  fi
+  if ((EUID != 0)); then sudo=(sudo); fi
+  if ! { "${sudo[@]}" apt-get update &&
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 15 "$log" >&2
+    echo "deps.sh: apt-get failed: install by hand: ${missing[*]}" >&2
+    exit 1
+  fi
+}
+
+# The compiler's formatter and linter. Without them the lint steps say that they are skipped: not worth failing for.
+add_lints() {
+  if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then return; fi
+  command -v rustup >/dev/null || return 0
+  echo "deps: adding Rust components: rustfmt clippy"
+  if ! rustup component add rustfmt clippy >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "deps.sh: rustup failed: lint will be skipped" >&2
+  fi
+}
+
+if ! command -v cargo >/dev/null; then
+  echo "deps.sh: no cargo on PATH: install Rust 1.88 or newer (Debian 12's own is older)" >&2
   exit 1
 fi
+find_missing
+if ((${#missing[@]})); then install_missing; fi
+if [[ $want == test ]]; then add_lints; fi

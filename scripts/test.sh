@@ -1,31 +1,90 @@
 #!/usr/bin/env bash
-# Runs the tests, all steps or those named: lint unit loom sim veth. Counts passed, failed and skipped
-# over all of them, says what was skipped, and leaves no namespace, process or link behind.
+# Runs the tests, all steps or those named: lint unit loom sim veth demo. Counts passed, failed and skipped
+# over all of them, says what was skipped, and checks last that no namespace, process or link is left behind.
+# The last line is the sum: N passed, N failed, N skipped.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 
 steps=("$@")
-((${#steps[@]})) || steps=(lint unit loom sim veth)
+((${#steps[@]})) || steps=(lint unit loom sim veth demo)
 logs=$(mktemp -d /tmp/swtest.XXXXXX)
-# Every namespace of this run carries this prefix, so that a killed test's leftovers can be found.
-export SWT_PREFIX=swt$$
+# Every namespace of this run carries this prefix, and every process of a test has it in its environment, so that
+# leftovers can be found. Not exported: this script's own commands are none.
+prefix=swt$$
+marked=(env SWT_PREFIX="$prefix")
 passed=0 failed=0 skipped=0
 broken=()
 
-cleanup() {
-  local name
-  for name in $(ip netns list 2>/dev/null | awk -v p="$SWT_PREFIX-" 'index($1, p) == 1 {print $1}'); do
-    echo "test: removing the leftover namespace $name" >&2
-    ip netns pids "$name" 2>/dev/null | xargs -r kill -9
-    ip netns del "$name"
+# Namespaces of this run.
+namespaces() { ip netns list 2>/dev/null | awk -v p="$prefix-" 'index($1, p) == 1 {print $1}'; }
+
+# Processes that this run's tests started and that still live: id and name.
+processes() {
+  local file pid
+  while read -r file; do
+    pid=${file#/proc/} pid=${pid%/environ}
+    echo "$pid $(cat "/proc/$pid/comm" 2>/dev/null)"
+  done < <(grep -lsazxF "SWT_PREFIX=$prefix" /proc/[0-9]*/environ)
+}
+
+# Interfaces beside the tests, by number and name, without those that container runtimes make and remove.
+links() { ip -o link 2>/dev/null | awk -F': ' '{print $1, $2}' | grep -vE ' veth[0-9a-f]{7,8}(@|$)' | sort; }
+
+remove_leftovers() {
+  local name pid
+  processes | while read -r pid _; do kill -9 "$pid"; done
+  for name in $(namespaces); do ip netns del "$name"; done
+}
+
+# The last test: names what this run left behind, and removes it (but links, which may be somebody else's).
+check_leftovers() {
+  local left
+  # A process that was told to end may take a moment.
+  for _ in $(seq 20); do
+    left=$(processes | sed 's/^/process /'; namespaces | sed 's/^/namespace /'
+      comm -13 "$logs/links" <(links) | sed 's/^/link /')
+    [[ -n $left ]] || break
+    sleep 0.1
   done
+  if [[ -n $left ]]; then
+    printf '%s\n' "$left"
+    remove_leftovers
+    echo 'test result: FAILED. 0 passed; 1 failed'
+    return 1
+  fi
+  echo 'nothing is left: no namespace, no process, no link'
+  echo 'test result: ok. 1 passed; 0 failed'
+}
+
+cleanup() {
+  remove_leftovers 2>/dev/null
   rm -rf "$logs"
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# run NAME COMMAND...: shows the step's output as it comes, adds up what its test runners counted.
+# Lines of a log that say that a test did not run. Its runner may have begun the line with the test's name. What is
+# ignored because another test runs it is no test.
+skips_in() {
+  sed -nE -e 's/^(test .* \.\.\. )?(SKIPPED: .*)/\2/p' \
+    -e '/ignored, run by /d' -e 's/^test (.*) \.\.\. (ignored.*)/IGNORED: \1: \2/p' "$1"
+}
+
+# skip WHAT WHY: counts something that cannot run here.
+skip() {
+  echo "SKIPPED: $1: $2" | tee -a "$logs/skips"
+  skipped=$((skipped + 1))
+}
+
+# fail NAME: counts a step that failed without a count of its own.
+fail() {
+  broken+=("$1")
+  failed=$((failed + 1))
+}
+
+# run NAME COMMAND...: shows the step's output as it comes, adds up what its test runners counted. A command
+# that counts nothing is one test.
 run() {
   local name=$1 log=$logs/$1 start=$SECONDS status
   shift
@@ -35,48 +94,73 @@ run() {
   local p f s
   read -r p f < <(awk '/^test result:/ {for (i = 1; i < NF; i++) {if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i}}
     END {print p + 0, f + 0}' "$log")
-  s=$(grep -c '^SKIPPED: ' "$log")
-  # A skipped test returns early and is counted as passed by its runner.
-  passed=$((passed + p - s)) failed=$((failed + f)) skipped=$((skipped + s))
+  skips_in "$log" >"$logs/new-skips"
+  cat "$logs/new-skips" >>"$logs/skips"
+  s=$(grep -c '^SKIPPED' "$logs/new-skips")
+  # A skipped test returns early and is counted as passed by its runner; an ignored one is not counted by it.
+  passed=$((passed + p - s)) failed=$((failed + f)) skipped=$((skipped + $(wc -l <"$logs/new-skips")))
   if ((status != 0)); then
-    broken+=("$name")
-    ((f > 0)) || failed=$((failed + 1))
+    if ((f > 0)); then broken+=("$name"); else fail "$name"; fi
   elif ((p + f == 0)); then
     passed=$((passed + 1))
   fi
   printf -- '-- %s: %s in %d s\n' "$name" "$( ((status == 0)) && echo ok || echo FAILED)" $((SECONDS - start))
-  if ((s > 0)); then grep '^SKIPPED: ' "$log" >>"$logs/skips"; fi
+}
+
+# The programs under test, of the dev profile: optimised a little, every assertion on. Not a test: only its failure counts.
+build() {
+  cargo build --locked -p switch -p ctl || { fail binaries; return 1; }
+}
+
+lint() {
+  if cargo fmt --version >/dev/null 2>&1; then
+    run format cargo fmt --all --check
+  else
+    skip 'lint: format' 'no cargo fmt: rustup component add rustfmt'
+  fi
+  if cargo clippy --version >/dev/null 2>&1; then
+    run clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+  else
+    skip 'lint: clippy' 'no cargo clippy: rustup component add clippy'
+  fi
 }
 
 for step in "${steps[@]}"; do
   case $step in
-    lint)
-      run format cargo fmt --all --check
-      run clippy cargo clippy --workspace --all-targets --locked -- -D warnings
-      ;;
+    lint | unit | loom | sim | veth | demo) ;;
+    *) echo "test.sh: '$step' is none of lint, unit, loom, sim, veth, demo" >&2; exit 2 ;;
+  esac
+done
+links >"$logs/links"
+
+for step in "${steps[@]}"; do
+  case $step in
+    lint) lint ;;
     unit)
-      run unit cargo test --locked -p switch -p ctl -p bench --lib --bins --tests -- --show-output
+      run unit "${marked[@]}" cargo test --locked -p switch -p ctl -p bench --lib --bins --tests -- --show-output
       ;;
     loom)
       # Few files, optimised, in a target folder of their own: everything is built with --cfg loom.
       run loom env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --locked -p loom-tests --release loom
       ;;
     sim)
-      run sim cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test golden \
+      run sim "${marked[@]}" cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test golden \
         --test no_alloc --test fuzz_regressions --test tidy -- --nocapture
       ;;
     veth)
-      # Binaries of the dev profile: optimised a little, every assertion on.
-      run binaries cargo build --locked -p switch -p ctl
-      run veth env SWITCHD_BIN="$PWD/target/debug/switchd" SWITCHCTL_BIN="$PWD/target/debug/switchctl" \
+      build && run veth "${marked[@]}" SWITCHD_BIN="$PWD/target/debug/switchd" SWITCHCTL_BIN="$PWD/target/debug/switchctl" \
         cargo test --locked -p tests --test 'veth*' --test 'afxdp*' -- --nocapture --test-threads=1
       ;;
-    *)
-      echo "test.sh: '$step' is none of lint, unit, loom, sim, veth" >&2
-      exit 2
+    demo)
+      if ((EUID == 0)); then
+        build && run demo "${marked[@]}" BIN_DIR=target/debug DEMO_PREFIX="$prefix-demo" KEEP= scripts/demo.sh
+      else
+        skip demo 'needs root'
+      fi
       ;;
   esac
 done
+run leftovers check_leftovers
 
 if [[ -s $logs/skips ]]; then
   printf '\nNot run here:\n'
