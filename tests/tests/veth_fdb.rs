@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use ctl::protocol::{AddFdb, DelFdb, FdbFlush, FdbKind, PortSettings, PortState, Request};
+use ctl::protocol::{AddFdb, DelFdb, FdbEntry, FdbFilter, FdbFlush, FdbKind, PortSettings, PortState, Request};
 use tests::net::process::wait_for;
+use tests::net::raw::RawSocket;
 use tests::net::stations::{BROADCAST, Stations, TEST_TYPE, frame, station};
 use tests::net::switchd::pods;
+use tests::net::traffic::{Stream, wait_reachable};
 use tests::net::{Lab, Link, Switchd, report};
 
 /// Host ends of every test here.
@@ -224,4 +226,48 @@ fn a_port_at_its_limit_floods_and_learns_again_when_there_is_room() {
         stations.send(0, &to_from(BROADCAST, station(20)));
         switch.fdb_entry(&text(station(20)))
     });
+}
+
+/// Asks for the whole table and counts its entries.
+fn dumped(switch: &Switchd) -> (usize, Duration) {
+    let start = Instant::now();
+    let mut client = switch.client();
+    let entries = client.request::<FdbEntry>(Request::ShowFdb(FdbFilter::default())).expect("show-fdb is answered");
+    let count = entries.map(|entry| entry.expect("an entry can be read")).count();
+    (count, start.elapsed())
+}
+
+#[test]
+fn dumps_of_a_large_table_lose_no_traffic() {
+    const STATIONS: u32 = 70_000;
+    const DUMPS: usize = 5;
+    let Some(mut lab) = Lab::alone("dumps_of_a_large_table_lose_no_traffic") else { return };
+    let [a, b] = ["a0", "b0"].map(|end| lab.container(end, &Link::default()));
+    let crowd = lab.container("c0", &Link::quiet());
+    let switch = Switchd::start(&lab, "fdb_entries = 131072", &pods(&ENDS));
+    wait_reachable(&a, b.v4());
+    let socket = RawSocket::open(crowd.space(), "eth0");
+    // To a station behind the same port: each frame teaches its source and goes no further.
+    socket.send(&frame(BROADCAST, station(1), TEST_TYPE, &BODY));
+    wait_for("the table is filled", Duration::from_secs(60), || {
+        for number in 0..STATIONS {
+            let [_, x, y, z] = number.to_be_bytes();
+            socket.send(&frame(station(1), [0x06, 0, 0, x, y, z], TEST_TYPE, &BODY));
+            if number % 256 == 0 {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        (switch.port("c0").learned > u64::from(STATIONS)).then_some(())
+    });
+    let stream = Stream::start(&a, &b, 2000);
+    let dumps: Vec<(usize, Duration)> = (0..DUMPS).map(|_| dumped(&switch)).collect();
+    let (sent, received) = stream.stop();
+    report(&format!("{DUMPS} dumps {dumps:?} beside {sent} datagrams, longest gap {:?}", received.longest_gap));
+    assert!(dumps.iter().all(|(count, _)| *count > STATIONS as usize), "{dumps:?}");
+    assert!(
+        sent > 0 && (received.count, received.misordered) == (sent, 0),
+        "{received:?} of {sent}:\n{}",
+        switch.losses()
+    );
+    assert!(switch.stop().success());
 }

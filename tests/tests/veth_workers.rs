@@ -1,0 +1,112 @@
+//! Worker threads on real interfaces: where they run and before whom, spinning, frames from one to another.
+
+use std::fs;
+use std::time::Duration;
+
+use ctl::protocol::{PortState, Request, WorkerStatus};
+use tests::net::switchd::pods;
+use tests::net::traffic::{UdpEcho, ping, tcp_transfer, udp_round_trip, udp_to, wait_reachable};
+use tests::net::{Container, Lab, Link, Switchd, report, skipped};
+
+/// Host ends of every test here.
+const ENDS: [&str; 4] = ["a0", "b0", "c0", "d0"];
+
+/// A thread of a process.
+#[derive(Debug)]
+struct Thread {
+    name: String,
+    nice: i32,
+    cores: String,
+}
+
+/// The worker threads of a switch, by number.
+fn worker_threads(switch: &Switchd) -> Vec<Thread> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", switch.process().pid())).expect("the switch runs");
+    let mut threads: Vec<Thread> = tasks
+        .flatten()
+        .filter_map(|task| {
+            let read = |file: &str| fs::read_to_string(task.path().join(file)).ok();
+            let (stat, status) = (read("stat")?, read("status")?);
+            let (head, rest) = stat.rsplit_once(") ")?;
+            let (_, name) = head.split_once('(')?;
+            // Field 19 of /proc/pid/stat; the name is field 2 (proc_pid_stat(5)).
+            let nice = rest.split(' ').nth(19 - 3)?.parse().ok()?;
+            let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned();
+            Some(Thread { name: name.to_owned(), nice, cores })
+        })
+        .filter(|thread| thread.name.starts_with("worker"))
+        .collect();
+    threads.sort_by(|one, other| one.name.cmp(&other.name));
+    threads
+}
+
+fn assert_pinned_and_raised(switch: &Switchd, cores: &[usize]) {
+    let threads = worker_threads(switch);
+    assert_eq!(threads.len(), cores.len(), "{threads:?}");
+    for (index, (thread, core)) in threads.iter().zip(cores).enumerate() {
+        assert_eq!(thread.name, format!("worker{index}"));
+        assert_eq!((thread.nice, &thread.cores), (-20, &core.to_string()), "{thread:?}");
+    }
+}
+
+/// Four containers and a switch; every port is up.
+fn start(lab: &mut Lab, keys: &str) -> ([Container; 4], Switchd) {
+    let containers = ENDS.map(|end| lab.container(end, &Link::default()));
+    let switch = Switchd::start(lab, keys, &pods(&ENDS));
+    for end in ENDS {
+        switch.wait_state(end, PortState::Up);
+    }
+    (containers, switch)
+}
+
+#[test]
+fn a_spinning_worker_forwards_and_never_sleeps() {
+    // A core that spins before everybody else is no neighbour for tests that measure.
+    let Some(mut lab) = Lab::alone("a_spinning_worker_forwards_and_never_sleeps") else { return };
+    let core = std::thread::available_parallelism().map_or(1, usize::from) - 1;
+    let ([a, b, ..], switch) = start(&mut lab, &format!("workers = [{core}]\npoll = \"spin\""));
+    assert_pinned_and_raised(&switch, &[core]);
+    wait_reachable(&a, b.v4());
+    assert_eq!(ping(&a, b.v4(), 1000, 5), 5);
+    let echo = UdpEcho::start(&b, b.v6());
+    let socket = udp_to(&a, a.v6(), echo.address());
+    assert!((0..20).all(|seed| udp_round_trip(&socket, 1000, seed).is_some()));
+    let used = switch.process().cpu_time();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = switch.process().cpu_time() - used;
+    let workers: Vec<WorkerStatus> = switch.ask(Request::ShowWorkers {}).expect("show-workers is answered");
+    report(&format!("a spinning worker used {used:?} of a silent second"));
+    assert!(used > Duration::from_millis(500), "a spinning worker keeps its core: {used:?}");
+    assert_eq!((workers.len(), workers[0].poll.as_str(), workers[0].sleeps), (1, "spin", 0));
+    assert!(switch.stop().success());
+}
+
+#[test]
+fn ports_of_two_workers_reach_each_other() {
+    let test = "ports_of_two_workers_reach_each_other";
+    let Some(mut lab) = Lab::new(test) else { return };
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        return skipped(test, "needs two cores");
+    }
+    let (containers, switch) = start(&mut lab, "workers = [0, 1]");
+    assert_pinned_and_raised(&switch, &[0, 1]);
+    let workers = ENDS.map(|end| switch.port(end).workers);
+    assert!(workers.iter().all(|workers| workers.len() == 1), "one queue, one worker: {workers:?}");
+    let (first, others): (Vec<_>, Vec<_>) =
+        containers.iter().zip(&workers).partition(|(_, workers)| workers.as_slice() == [0]);
+    assert_eq!((first.len(), others.len()), (2, 2), "the ports are spread evenly: {workers:?}");
+    let ((a, _), (b, _)) = (first[0], others[0]);
+    for (from, to) in [(a, b), (b, a), (first[1].0, others[1].0)] {
+        wait_reachable(from, to.v4());
+        assert_eq!((ping(from, to.v4(), 1400, 5), ping(from, to.v6(), 56, 5)), (5, 5));
+    }
+    for (from, to, target) in [(a, b, b.v4()), (b, a, a.v6())] {
+        let (sent, received) = tcp_transfer(from, to, target, 8 << 20, 1).expect("TCP gets through");
+        assert_eq!(sent, received);
+    }
+    for worker in switch.ask::<WorkerStatus>(Request::ShowWorkers {}).expect("show-workers is answered") {
+        assert!(worker.rx_packets > 1000, "both did their share: {worker:?}");
+    }
+    assert!(containers.iter().all(|container| container.space().checksum_errors() == 0));
+    assert!(switch.stop().success());
+}
