@@ -11,7 +11,7 @@ use clap::Parser;
 use switch::config::{self, Config, SwitchConfig};
 use switch::control::server::{Server, ServerError};
 use switch::control::{Control, EventLoop, NetlinkSource, Parts};
-use switch::port::afxdp::AfxdpFactory;
+use switch::port::afxdp::{self, AfxdpFactory};
 use switch::port::{FramePool, SharedPool};
 use switch::table::fdb::Fdb;
 use switch::worker::{self, PollMode, RunOptions, Shared, Worker};
@@ -102,8 +102,10 @@ fn load(file: &Path) -> Result<Config, Failure> {
 fn run(config: Config, file: &Path) -> Result<(), Failure> {
     let epoch = Instant::now();
     let settings = config.switch.clone();
+    // Before anything is opened: without rights, everything fails in its own confusing way.
+    afxdp::check_rights()?;
     let events = EventLoop::new(true).map_err(|error| format!("cannot make the control loop: {error}"))?;
-    // First of all: a second switch on the same socket must find out before it touches anything.
+    // Before all else: a second switch on the same socket must find out before it touches anything.
     let server = bind(&settings)?;
     let links = NetlinkSource::open().map_err(|error| format!("cannot listen for interfaces (netlink): {error}"))?;
     let (factory, pool) = AfxdpFactory::new(settings.frames, &settings.workers)?;

@@ -280,11 +280,33 @@ fn the_receive_thread_keeps_off_the_workers_cores() {
         assert_eq!(text.trim(), "0");
         let (mut none_free, second) = AfxdpFactory::new(1024, &[0, 1]).unwrap();
         let (port, mut attached) = one(open(&mut none_free, "thr0"));
-        attached.set_threaded(true).unwrap();
+        attached.set_threaded(true).unwrap_err();
         let (_, text) = net.run("sw", &["cat", "/sys/class/net/thr0/threaded"]);
         assert_eq!(text.trim(), "0", "no core is free for the thread");
         drop(attached);
         second.reclaim(port.close());
+    });
+}
+
+#[test]
+fn receive_threads_set_by_the_operator_stay() {
+    let Some(net) = Net::new(&["op"], 1500) else { return };
+    let threaded = || net.run("sw", &["cat", "/sys/class/net/op0/threaded"]).1.trim().to_string();
+    net.inside("sw", || {
+        net.run("sw", &["sh", "-c", "echo 1 > /sys/class/net/op0/threaded"]);
+        assert_eq!(threaded(), "1");
+        let (mut factory, shared) = factory();
+        let (port, attached) = one(open(&mut factory, "op0"));
+        assert_eq!(threaded(), "1", "nobody asked to move it");
+        drop(attached);
+        shared.reclaim(port.close());
+        assert_eq!(threaded(), "1");
+        let (port, mut attached) = one(open(&mut factory, "op0"));
+        attached.set_threaded(false).unwrap();
+        assert_eq!(threaded(), "0");
+        drop(attached);
+        shared.reclaim(port.close());
+        assert_eq!(threaded(), "1", "as it was found");
     });
 }
 
@@ -363,8 +385,9 @@ fn after_a_kill_the_interface_is_usable_at_once() {
             child.wait().unwrap();
             let start = Instant::now();
             let (mut factory, shared) = factory();
-            let opened = open(&mut factory, "k0");
+            let mut opened = open(&mut factory, "k0");
             let took = start.elapsed();
+            opened.attachment.set_threaded(false).unwrap();
             assert!(took < Duration::from_secs(1), "re-attached after {took:?}");
             let (_, text) = net.run("sw", &["cat", "/sys/class/net/k0/threaded"]);
             assert_eq!(text.trim(), "0", "the killed process left it on");

@@ -34,7 +34,7 @@ pub fn run(interfaces: [&str; 2], core: usize) -> Result<()> {
         let index = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))
             .map_err(|e| Error::io(format!("read the index of {interface}"), e))?;
         let ifindex = index.trim().parse().map_err(|_| fail(format!("{interface}: no index in '{index}'")))?;
-        let spec = PortSpec { interface: interface.into(), ifindex, fill_target: FILL_MAX };
+        let spec = PortSpec { interface: interface.into(), ifindex, fill_target: FILL_MAX, patient: true };
         opened.push(factory.open(&spec).map_err(|e| fail(e.to_string()))?);
     }
     core_affinity::set_for_current(core_affinity::CoreId { id: core });

@@ -128,6 +128,10 @@ pub enum Command {
         include_static: bool,
     },
     /// Read the configuration file again and apply what changed.
+    ///
+    /// The running configuration becomes equal to the file. Ports and static addresses that were added at run time
+    /// and are not in the file are removed, and each is named in the answer; what is in both and equal is not
+    /// touched. Of a file with a mistake, nothing is applied.
     Reload,
     /// End switchd cleanly.
     Shutdown,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::columns::Align::{Left, Right};
-use super::columns::{Columns, printable};
+use super::columns::Columns;
 
 mod config;
 mod ports;
@@ -99,7 +99,7 @@ impl FdbTable {
             if entry.vlan == 0 { "-".to_owned() } else { entry.vlan.to_string() },
             entry.mac.to_string(),
             if ages { entry.age_seconds.to_string() } else { "-".to_owned() },
-            kind.to_owned(),
+            if entry.waiting { format!("{kind} (waiting)") } else { kind.to_owned() },
             entry.bridge.clone(),
         ];
         self.columns.push(row, out)
@@ -128,14 +128,19 @@ impl Listing for BridgeStatus {
         let mut heads =
             vec![("BRIDGE", Left), ("AGEING", Right), ("LEARNED", Right), ("STATIC", Right), ("LIMIT", Right)];
         heads.extend(match before {
-            None => [("FLOOD-UNICAST", Right), ("FLOOD-BROADCAST", Right), ("FLOOD-MULTICAST", Right)],
-            Some(_) => [("FLOOD-UNICAST/S", Right), ("FLOOD-BROADCAST/S", Right), ("FLOOD-MULTICAST/S", Right)],
+            None => [("AGED", Right), ("FLOOD-UNICAST", Right), ("FLOOD-BROADCAST", Right), ("FLOOD-MULTICAST", Right)],
+            Some(_) => [
+                ("AGED/S", Right),
+                ("FLOOD-UNICAST/S", Right),
+                ("FLOOD-BROADCAST/S", Right),
+                ("FLOOD-MULTICAST/S", Right),
+            ],
         });
         heads.push(("PORTS", Left));
         let mut table = Columns::new(&heads);
         for item in items {
             let old = before.map(|b| (b.items.iter().find(|o| o.name == item.name), b.seconds));
-            let flood = |count: fn(&BridgeStatus) -> u64| match old {
+            let counter = |count: fn(&BridgeStatus) -> u64| match old {
                 None => count(item).to_string(),
                 Some((old, seconds)) => rate_cell(count(item), old.map(count), seconds),
             };
@@ -145,9 +150,10 @@ impl Listing for BridgeStatus {
                 item.fdb_learned.to_string(),
                 item.fdb_static.to_string(),
                 item.fdb_limit.to_string(),
-                flood(|b| b.flooded_unicast),
-                flood(|b| b.flooded_broadcast),
-                flood(|b| b.flooded_multicast),
+                counter(|b| b.aged),
+                counter(|b| b.flooded_unicast),
+                counter(|b| b.flooded_broadcast),
+                counter(|b| b.flooded_multicast),
                 item.ports.join(" "),
             ];
             table.push(row, out)?;
@@ -209,13 +215,7 @@ impl Listing for WorkerStatus {
             table.push(row, out)?;
         }
         table.end(out)?;
-        writeln!(out, "{}", count_of(items.len() as u64, "worker", "workers"))?;
-        for item in items {
-            for note in &item.notes {
-                writeln!(out, "worker {}: {}", item.worker, printable(note))?;
-            }
-        }
-        Ok(())
+        writeln!(out, "{}", count_of(items.len() as u64, "worker", "workers"))
     }
 }
 
@@ -288,14 +288,17 @@ pub(super) mod tests {
             {"mac": "02:00:00:00:00:01", "bridge": "pods", "vlan": 0, "port": "web0", "type": "dynamic", "age_seconds": 12},
             {"mac": "02:00:00:00:00:02", "bridge": "blue", "vlan": 10, "port": "up0", "type": "static", "age_seconds": 0},
             {"mac": "02:00:00:00:00:03", "bridge": "blue", "vlan": 10, "port": "up0", "type": "static", "sticky": true,
+             "age_seconds": 0},
+            {"mac": "02:00:00:00:00:04", "bridge": "pods", "vlan": 0, "port": "web1", "type": "static", "waiting": true,
              "age_seconds": 0}
         ]);
         let expected = "\
-PORT  VLAN  MAC                AGE  TYPE     BRIDGE
-web0     -  02:00:00:00:00:01   12  dynamic  pods
-up0     10  02:00:00:00:00:02    -  static   blue
-up0     10  02:00:00:00:00:03    -  sticky   blue
-3 entries (1 dynamic, limit 65536)
+PORT  VLAN  MAC                AGE  TYPE              BRIDGE
+web0     -  02:00:00:00:00:01   12  dynamic           pods
+up0     10  02:00:00:00:00:02    -  static            blue
+up0     10  02:00:00:00:00:03    -  sticky            blue
+web1     -  02:00:00:00:00:04    -  static (waiting)  pods
+4 entries (1 dynamic, limit 65536)
 ";
         assert_eq!(text_of::<FdbEntry>(items, None, View::default()), expected);
         assert_eq!(text_of::<FdbEntry>(json!([]), None, View::default()), "0 entries (0 dynamic, limit 65536)\n");
@@ -305,13 +308,13 @@ up0     10  02:00:00:00:00:03    -  sticky   blue
     fn bridges_with_counters_and_with_rates() {
         let items = |unicast: u64| {
             json!([{"name": "pods", "ageing_seconds": 300, "ports": ["web0", "up0.10"], "fdb_learned": 2, "fdb_static": 1,
-                    "fdb_limit": 65536, "flooded_unicast": unicast, "flooded_broadcast": 3, "flooded_multicast": 4}])
+                    "fdb_limit": 65536, "aged": 9, "flooded_unicast": unicast, "flooded_broadcast": 3, "flooded_multicast": 4}])
         };
         assert_eq!(
             text_of::<BridgeStatus>(items(7), None, View::default()),
             "\
-BRIDGE  AGEING  LEARNED  STATIC  LIMIT  FLOOD-UNICAST  FLOOD-BROADCAST  FLOOD-MULTICAST  PORTS
-pods     300 s        2       1  65536              7                3                4  web0 up0.10
+BRIDGE  AGEING  LEARNED  STATIC  LIMIT  AGED  FLOOD-UNICAST  FLOOD-BROADCAST  FLOOD-MULTICAST  PORTS
+pods     300 s        2       1  65536     9              7                3                4  web0 up0.10
 1 bridge
 "
         );
@@ -344,18 +347,16 @@ COUNT  REASON    PORT  HELP
     }
 
     #[test]
-    fn workers_show_load_and_notes() {
+    fn workers_show_load() {
         let items = json!([{"worker": 0, "core": 3, "poll": "adaptive", "state": "busy", "busy_percent": 84.06,
             "idle_percent": 15.94, "iterations": 1000, "busy_iterations": 800, "sleeps": 2, "packets_per_burst": 14.0,
-            "rx_packets": 11200, "rx_bytes": 672000, "tx_packets": 11200, "tx_bytes": 672000, "ports": ["web0", "db0"],
-            "notes": ["no nice -20"]}]);
+            "rx_packets": 11200, "rx_bytes": 672000, "tx_packets": 11200, "tx_bytes": 672000, "ports": ["web0", "db0"]}]);
         assert_eq!(
             text_of::<WorkerStatus>(items.clone(), None, View::default()),
             "\
 WORKER  CORE  POLL      STATE  BUSY-%  IDLE-%  ITERATIONS  BUSY  SLEEPS  PACKETS/BURST  RX-PACKETS  RX-BYTES  TX-PACKETS  TX-BYTES  PORTS
      0     3  adaptive  busy     84.1    15.9        1000   800       2           14.0       11200    672000       11200    672000  web0 db0
 1 worker
-worker 0: no nice -20
 "
         );
         assert!(text_of::<WorkerStatus>(items.clone(), Some(items), View::default()).contains("RX-PACKETS/S"));

@@ -57,8 +57,15 @@ pub struct FdbEntry {
     /// True for a static entry marked sticky.
     #[serde(default)]
     pub sticky: bool,
+    /// True for a static entry that is not in force yet: its port is not attached.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waiting: bool,
     /// Seconds since the station was last heard; 0 for entries that do not age.
     pub age_seconds: u64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Whether a port carries frames.
@@ -109,7 +116,7 @@ pub struct PortStatus {
     /// Receive queues attached.
     #[serde(default)]
     pub queues: u32,
-    /// How frames get in and out, such as `native copy`; null while waiting.
+    /// How the XDP program is attached: `native`; null while waiting.
     #[serde(default)]
     pub mode: Option<String>,
     /// The other end where it is known, such as `eth0 in netns web`.
@@ -118,6 +125,21 @@ pub struct PortStatus {
     /// Learned addresses behind the port.
     #[serde(default)]
     pub learned: u64,
+    /// Addresses ever learned behind the port.
+    #[serde(default)]
+    pub learned_total: u64,
+    /// Addresses that moved to the port from another.
+    #[serde(default)]
+    pub moved: u64,
+    /// Source addresses that were not learned because a limit was reached or the table was full.
+    #[serde(default)]
+    pub learn_refused: u64,
+    /// Frames from the port that were flooded.
+    #[serde(default)]
+    pub flooded: u64,
+    /// Partial checksums finished for the port's senders.
+    #[serde(default)]
+    pub checksums_finished: u64,
     /// Most learned addresses; 0 for no limit.
     #[serde(default)]
     pub mac_limit: u32,
@@ -171,6 +193,9 @@ pub struct BridgeStatus {
     pub flooded_broadcast: u64,
     /// Multicast frames flooded.
     pub flooded_multicast: u64,
+    /// Learned addresses removed because they were not heard for `ageing_seconds`.
+    #[serde(default)]
+    pub aged: u64,
 }
 
 /// What a worker was mostly doing since the last look.
@@ -222,9 +247,6 @@ pub struct WorkerStatus {
     /// Length of the measurement behind the percentages.
     #[serde(default)]
     pub measured_seconds: f64,
-    /// Things to know about the worker, one line each.
-    #[serde(default)]
-    pub notes: Vec<String>,
 }
 
 /// One drop counter.

@@ -1,6 +1,6 @@
 //! Requests: every command of switchctl as data, with the checks that need no state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,8 @@ pub enum Request {
     DelFdb(DelFdb),
     /// Remove many entries; `done.affected` says how many.
     FlushFdb(FdbFlush),
-    /// Read the configuration file again and apply what changed, all or nothing.
+    /// Make the running configuration equal to the file, all or nothing; `done.notes` name what is removed, which
+    /// includes what was added at run time only.
     Reload {},
     /// End the switch cleanly.
     Shutdown {},
@@ -279,13 +280,13 @@ fn check_add_port(add: &AddPort) -> Result<(), String> {
     if let Some(bridge) = &add.bridge {
         check_bridge(bridge)?;
     }
+    let mut taken: HashSet<&String> = add.bridge.iter().collect();
     for (&vlan, bridge) in &add.trunk {
         if !(1..=VLAN_MAX).contains(&vlan) {
             return Err(format!("port {name}: a trunk cannot carry VLAN {vlan}: use 1 to {VLAN_MAX}"));
         }
         check_bridge(bridge)?;
-        let twice = add.trunk.iter().any(|(&other, b)| other > vlan && b == bridge);
-        if twice || add.bridge.as_ref() == Some(bridge) {
+        if !taken.insert(bridge) {
             return Err(format!("port {name} would be in bridge {bridge} twice: give each VLAN its own bridge"));
         }
     }

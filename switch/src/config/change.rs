@@ -216,7 +216,7 @@ impl Config {
     pub fn add_static(&mut self, entry: StaticEntry) -> Result<(), ConfigError> {
         let object = static_object(entry.mac);
         let known = |name: &str| self.bridge(name).is_some();
-        first_refused(&object, check::static_entry(&entry, self.port(&entry.port), self, &known))?;
+        self.first_refused(&object, check::static_entry(&entry, self.port(&entry.port), &known))?;
         if self.fdb.iter().any(|other| other.mac == entry.mac && other.bridge == entry.bridge) {
             return Err(refuse(object, Problem::StaticExists { bridge: entry.bridge }));
         }
@@ -241,7 +241,17 @@ impl Config {
 
     fn port_rules(&self, port: &PortConfig) -> Result<(), ConfigError> {
         let known = |name: &str| self.bridge(name).is_some();
-        first_refused(&port_object(&port.interface), check::port(port, self, &known))
+        self.first_refused(&port_object(&port.interface), check::port(port, &known))
+    }
+
+    fn first_refused(&self, object: &str, findings: Vec<Finding>) -> Result<(), ConfigError> {
+        match findings.into_iter().next() {
+            Some((_, mut problem)) => {
+                problem.add_hint(self);
+                Err(refuse(object.to_string(), problem))
+            }
+            None => Ok(()),
+        }
     }
 
     fn port_index(&self, interface: &str) -> Result<usize, ConfigError> {
@@ -262,11 +272,4 @@ fn static_object(mac: Mac) -> String {
 
 fn refuse(object: String, problem: Problem) -> ConfigError {
     ConfigError { place: None, object, problem: Box::new(problem) }
-}
-
-fn first_refused(object: &str, findings: Vec<Finding>) -> Result<(), ConfigError> {
-    match findings.into_iter().next() {
-        Some((_, problem)) => Err(refuse(object.to_string(), problem)),
-        None => Ok(()),
-    }
 }

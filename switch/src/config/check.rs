@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::error::{ConfigError, Problem, hint};
+use super::error::{ConfigError, Problem};
 use super::read::{Draft, Source, Spot, trunk_key};
 use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed};
 use crate::ids::Mac;
@@ -78,7 +78,7 @@ fn objects(config: &Config, draft: &Draft, report: &mut Report<'_>, known: &dyn 
         if report.full() {
             return;
         }
-        report.add(spot, port(config_port, config, known));
+        report.add(spot, port(config_port, known));
         if let Some((first, at)) = ports.insert(&config_port.interface, (config_port, spot)) {
             let (line, domains) = (report.source.line(at), domain_list(first));
             report.add(spot, [finding("interface", Problem::PortTwice { line, domains })]);
@@ -90,7 +90,7 @@ fn objects(config: &Config, draft: &Draft, report: &mut Report<'_>, known: &dyn 
             return;
         }
         let on = ports.get(entry.port.as_str()).map(|(port, _)| *port);
-        report.add(spot, static_entry(entry, on, config, known));
+        report.add(spot, static_entry(entry, on, known));
         if let Some(first) = entries.insert((entry.mac, entry.bridge.as_str()), spot) {
             let (bridge, line) = (entry.bridge.clone(), report.source.line(first));
             report.add(spot, [finding("mac", Problem::StaticTwice { bridge, line })]);
@@ -176,16 +176,17 @@ fn interface_name(name: &str) -> Option<Problem> {
     Some(Problem::InterfaceName { name: name.to_string(), why })
 }
 
-/// Rules of one port in `config`, whose bridges `known` finds.
-pub(super) fn port(port: &PortConfig, config: &Config, known: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+/// Rules of one port, whose bridges `known` finds. Hints are left to [`Problem::add_hint`].
+pub(super) fn port(port: &PortConfig, known: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(interface_name(&port.interface).map(|problem| finding("interface", problem)));
     if port.bridge.is_none() && port.trunk.is_empty() {
         findings.push(finding("", Problem::NoDomain));
     }
-    let unknown = |key: &'static str, bridge: &str| {
-        let hint = hint(bridge, "bridge", config.bridges.iter().map(|known| known.name.as_str()));
-        Problem::UnknownBridge { key, bridge: bridge.to_string(), hint }
+    let unknown = |key: &'static str, bridge: &str| Problem::UnknownBridge {
+        key,
+        bridge: bridge.to_string(),
+        hint: String::new(),
     };
     if let Some(bridge) = port.bridge.as_deref().filter(|bridge| !known(bridge)) {
         findings.push(finding("bridge", unknown("bridge", bridge)));
@@ -212,13 +213,8 @@ pub(super) fn port(port: &PortConfig, config: &Config, known: &dyn Fn(&str) -> b
     findings
 }
 
-/// Rules of one static entry, on the port `on` if that exists.
-pub(super) fn static_entry(
-    entry: &StaticEntry,
-    on: Option<&PortConfig>,
-    config: &Config,
-    known: &dyn Fn(&str) -> bool,
-) -> Vec<Finding> {
+/// Rules of one static entry, on the port `on` if that exists. Hints as for [`port`].
+pub(super) fn static_entry(entry: &StaticEntry, on: Option<&PortConfig>, known: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let kind = match entry.mac {
         Mac::ZERO => Some("all zero"),
@@ -229,13 +225,13 @@ pub(super) fn static_entry(
     findings.extend(kind.map(|kind| finding("mac", Problem::MacKind { kind })));
     if !known(&entry.bridge) {
         let bridge = entry.bridge.clone();
-        let hint = hint(&bridge, "bridge", config.bridges.iter().map(|bridge| bridge.name.as_str()));
+        let hint = String::new();
         findings.push(finding("bridge", Problem::UnknownBridge { key: "bridge", bridge, hint }));
     }
     match on {
         None => {
             let port = entry.port.clone();
-            let hint = hint(&port, "port", config.ports.iter().map(|port| port.interface.as_str()));
+            let hint = String::new();
             findings.push(finding("port", Problem::UnknownPort { port, hint }));
         }
         Some(port) if known(&entry.bridge) && !port.domains().any(|domain| domain == entry.bridge) => {

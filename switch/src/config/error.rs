@@ -6,6 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::Config;
 use crate::limits::{DOMAINS_MAX, PORTS_MAX, WORKERS_MAX};
 
 /// Most errors one [`ConfigErrors`] prints; the rest are counted.
@@ -65,7 +66,13 @@ impl ConfigErrors {
         Err(ConfigErrors(errors))
     }
 
-    /// The errors, at least one.
+    /// Adds hints to the errors that are shown, which is what comparing with every name is worth.
+    pub(super) fn with_hints(mut self, config: &Config) -> ConfigErrors {
+        self.0.iter_mut().take(ERRORS_SHOWN).for_each(|error| error.problem.add_hint(config));
+        self
+    }
+
+    /// The errors, at least one. Only those that Display shows have hints about names.
     pub fn all(&self) -> &[ConfigError] {
         &self.0
     }
@@ -219,7 +226,10 @@ pub(super) fn quote(text: &str) -> String {
 
 /// What to say about `word` where one of `known` was wanted: the likely one, or all of them.
 pub(super) fn hint<'a>(word: &str, what: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let near = known.clone().map(|name| (distance(word, name), name)).min();
+    // A name whose length differs by more is no closer than that.
+    let length = word.chars().count();
+    let alike = known.clone().filter(|name| name.chars().count().abs_diff(length) <= 2);
+    let near = alike.map(|name| (distance(word, name), name)).min();
     if let Some((steps, name)) = near
         && steps <= 2
         && 2 * steps < name.chars().count()
@@ -234,6 +244,21 @@ pub(super) fn hint<'a>(word: &str, what: &str, known: impl Iterator<Item = &'a s
         names.push("...".to_string());
     }
     format!("known {what}s: {}", names.join(", "))
+}
+
+impl Problem {
+    /// Fills in the hint about a name that `config` does not know.
+    pub(super) fn add_hint(&mut self, config: &Config) {
+        match self {
+            Problem::UnknownBridge { bridge, hint: text, .. } => {
+                *text = hint(bridge, "bridge", config.bridges.iter().map(|bridge| bridge.name.as_str()));
+            }
+            Problem::UnknownPort { port, hint: text } => {
+                *text = hint(port, "port", config.ports.iter().map(|port| port.interface.as_str()));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Letters to insert, delete or replace to turn `a` into `b`; long words are never near.

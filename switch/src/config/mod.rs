@@ -205,7 +205,8 @@ impl Config {
         let frames = draft.frames.unwrap_or_else(|| frames_default(draft.ports.len()));
         let config = Config::settle(&mut draft, workers, frames);
         let known = (!cores.is_empty()).then_some(cores);
-        ConfigErrors::none_in(check::whole(&config, &draft, &source, known))?;
+        ConfigErrors::none_in(check::whole(&config, &draft, &source, known))
+            .map_err(|errors| errors.with_hints(&config))?;
         Ok(config)
     }
 
@@ -231,7 +232,7 @@ impl Config {
             let (running, wanted) = (old.unwrap_or_else(unset), new.unwrap_or_else(unset));
             errors.push(source.error(&draft.switch_spot, key, Problem::NeedsRestart { key, running, wanted }));
         }
-        ConfigErrors::none_in(errors)?;
+        ConfigErrors::none_in(errors).map_err(|errors| errors.with_hints(&config))?;
         Ok((config, diff))
     }
 

@@ -85,6 +85,8 @@ pub struct Sweeper {
     cursor: usize,
     /// Ageing time in seconds by domain number.
     ageing_s: Vec<u32>,
+    /// Addresses removed for their age, by domain number.
+    aged: Vec<u64>,
     period: Duration,
     next_look: Option<Instant>,
 }
@@ -92,7 +94,8 @@ pub struct Sweeper {
 impl Default for Sweeper {
     fn default() -> Self {
         let ageing_s = vec![AGEING_SECONDS_DEFAULT; DOMAINS_MAX + 1];
-        Sweeper { waiting: Vec::new(), jobs: Vec::new(), cursor: 0, ageing_s, period: PERIOD_MAX, next_look: None }
+        let (waiting, jobs, aged) = (Vec::new(), Vec::new(), vec![0; DOMAINS_MAX + 1]);
+        Sweeper { waiting, jobs, cursor: 0, ageing_s, aged, period: PERIOD_MAX, next_look: None }
     }
 }
 
@@ -106,6 +109,18 @@ impl Sweeper {
         }
         let shortest = domains.iter().map(|(_, seconds)| *seconds).min().unwrap_or(AGEING_SECONDS_DEFAULT);
         self.period = (Duration::from_secs(u64::from(shortest)) / PERIOD_PARTS).clamp(PERIOD_MIN, PERIOD_MAX);
+    }
+
+    /// Addresses of a domain removed for their age so far.
+    pub fn aged(&self, domain: DomainId) -> u64 {
+        self.aged.get(domain.index()).copied().unwrap_or(0)
+    }
+
+    /// Counts a domain's addresses from zero: its number means another bridge.
+    pub fn clear_aged(&mut self, domain: DomainId) {
+        if let Some(aged) = self.aged.get_mut(domain.index()) {
+            *aged = 0;
+        }
     }
 
     /// Asks for a flush.
@@ -152,7 +167,7 @@ impl Sweeper {
     }
 
     fn slice(&mut self, fdb: &Fdb, now_s: u32) {
-        let (jobs, ageing_s) = (&mut self.jobs, &self.ageing_s);
+        let (jobs, ageing_s, aged) = (&mut self.jobs, &self.ageing_s, &mut self.aged);
         let keep = |entry: &Entry| {
             let goes = |job: &Job| match &job.work {
                 Work::Age => is_old(entry, now_s, ageing_s),
@@ -161,6 +176,11 @@ impl Sweeper {
             match jobs.iter_mut().find(|job| goes(job)) {
                 Some(job) => {
                     job.removed += 1;
+                    if matches!(job.work, Work::Age)
+                        && let Some(aged) = aged.get_mut(entry.key.domain().index())
+                    {
+                        *aged += 1;
+                    }
                     false
                 }
                 None => true,

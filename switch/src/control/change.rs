@@ -2,6 +2,7 @@
 //!
 //! The configuration's own functions decide what is allowed; nothing is touched before they agree. Control thread.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ctl::protocol::{AddFdb, AddPort, DelFdb, Done, ErrorBody, FdbFlush, PortSettings};
@@ -14,6 +15,9 @@ use super::{Control, tell_service_manager};
 use crate::config::{self, Config, ConfigErrors, Diff, PortChange, PortConfig, StaticEntry};
 use crate::ids::{DomainId, Mac};
 use crate::table::fdb::{Entry, Kind, MacKey};
+
+/// Most notes of one answer.
+const NOTES_MAX: usize = 1_000;
 
 impl Control {
     pub(super) fn add_port(&mut self, add: AddPort) -> Answer {
@@ -77,19 +81,18 @@ impl Control {
     pub(super) fn del_fdb(&mut self, del: &DelFdb) -> Answer {
         let filter = self.filter(del.bridge.as_deref(), del.port.as_deref(), del.vlan, false)?;
         let (mac, names) = (Mac::new(del.mac.0), self.names());
-        let found = |(bridge, domain): &(String, DomainId)| {
-            let key = MacKey::new(*domain, mac);
-            // A static entry whose port is not attached stands in the configuration only.
-            let waiting = self.config.fdb.iter().find(|entry| entry.mac == mac && entry.bridge == *bridge);
-            let waiting = waiting.and_then(|entry| self.port_id(&entry.port));
-            let waiting = waiting.map(|port| Entry { key, port, kind: Kind::Static, stamp_s: 0 });
-            let entry = self.shared.fdb().lookup(key).map(|hit| hit.entry(key)).or(waiting);
-            entry.is_some_and(|entry| entry.kind != Kind::Local && filter.matches(&entry, &names))
+        let matches = |entry: &Entry| entry.kind != Kind::Local && filter.matches(entry, &names);
+        let find = |bridge: &str| {
+            let key = MacKey::new(self.domains.get(bridge)?, mac);
+            // What is configured comes first: while its port is not attached, the address may be learned elsewhere.
+            let configured = self.config.fdb.iter().find(|entry| entry.mac == mac && entry.bridge == *bridge);
+            let configured = configured.and_then(|entry| self.fixed_entry(entry)).filter(matches);
+            let found = configured.or_else(|| self.shared.fdb().lookup(key).map(|hit| hit.entry(key)).filter(matches));
+            Some((bridge.to_string(), found?))
         };
-        let bridges = self.config.bridges.iter();
-        let bridges = bridges.filter_map(|bridge| Some((bridge.name.clone(), self.domains.get(&bridge.name)?)));
-        let mut found: Vec<(String, DomainId)> = bridges.filter(found).collect();
-        let (bridge, domain) = match (found.pop(), found.len()) {
+        let mut found: Vec<(String, Entry)> =
+            self.config.bridges.iter().filter_map(|bridge| find(&bridge.name)).collect();
+        let (bridge, entry) = match (found.pop(), found.len()) {
             (Some(one), 0) => one,
             (None, _) => {
                 return Err(ErrorBody::refused(format!("{mac} has no such entry: show-fdb lists what there is")));
@@ -99,32 +102,38 @@ impl Control {
                 return Err(ErrorBody::refused(message));
             }
         };
-        // A learned entry is in no configuration.
-        let _ = self.config.remove_static(mac, &bridge);
-        self.shared.fdb().remove(MacKey::new(domain, mac));
+        if entry.kind == Kind::Dynamic {
+            self.shared.fdb().remove(entry.key);
+        } else if let Ok(entry) = self.config.remove_static(mac, &bridge) {
+            self.remove_static(&entry);
+        }
         Ok(Done { affected: Some(1), ..Done::message(format!("{mac} removed from bridge {bridge}")) })
     }
 
     pub(super) fn flush_fdb(&mut self, flush: &FdbFlush) -> Result<Reply, ErrorBody> {
         let filter = self.filter(flush.bridge.as_deref(), flush.port.as_deref(), flush.vlan, !flush.include_static)?;
         let names = self.names();
+        let mut waiting = 0;
         if flush.include_static {
-            let (ports, domains) = (&self.ports, &self.domains);
-            self.config.fdb.retain(|entry| {
-                let (port, domain) = (ports.by_name(&entry.port), domains.get(&entry.bridge));
-                let (Some(port), Some(domain)) = (port, domain) else { return true };
-                let key = MacKey::new(domain, entry.mac);
-                !filter.matches(&Entry { key, port: port.id, kind: Kind::Static, stamp_s: 0 }, &names)
+            let mut entries = std::mem::take(&mut self.config.fdb);
+            entries.retain(|entry| {
+                let Some(fixed) = self.fixed_entry(entry).filter(|fixed| filter.matches(fixed, &names)) else {
+                    return true;
+                };
+                waiting += u64::from(!self.is_in_force(&fixed));
+                false
             });
+            self.config.fdb = entries;
         }
         let ticket = Arc::new(Ticket::default());
         let matches = move |entry: &Entry| entry.kind != Kind::Local && filter.matches(entry, &names);
         let then = Then::Tell(Arc::clone(&ticket));
         self.sweeper.flush(Flush { matches: Box::new(matches), after: 0, then });
-        Ok(Reply::Stream(Box::new(FlushStream { ticket })))
+        Ok(Reply::Stream(Box::new(FlushStream { ticket, waiting })))
     }
 
-    /// Reads the configuration file again and applies what changed; nothing of a bad one.
+    /// Makes the running configuration equal to the file, ports and entries added at run time included: what the file
+    /// does not name goes, and the answer says so. Nothing of a bad file is applied.
     pub(super) fn reload(&mut self) -> Answer {
         let Some(source) = self.source.clone() else {
             return Err(ErrorBody::refused(
@@ -143,14 +152,15 @@ impl Control {
             ErrorBody::failed(format!("cannot read {file}: {error}: the configuration stays as it is"))
         })?;
         let (config, diff) = Config::parse_reload(file, &text, &self.config).map_err(|errors| refused_all(&errors))?;
-        let changes = changes(&diff);
+        let (changes, notes) = (changes(&diff), removals(&diff));
+        notes.iter().for_each(|note| tracing::info!("reload: {note}"));
         self.apply(config, diff);
         let message = match changes {
             0 => "nothing changed".to_string(),
             1 => "1 change applied".to_string(),
             more => format!("{more} changes applied"),
         };
-        Ok(Done { affected: Some(changes), ..Done::message(format!("{file}: {message}")) })
+        Ok(Done { affected: Some(changes), notes: shortened(notes), ..Done::message(format!("{file}: {message}")) })
     }
 
     /// As [`Control::reload`], for a signal: the log is the only one to hear the result.
@@ -198,7 +208,7 @@ impl Control {
                 let _ = self.ports.add(&port.interface);
             }
         }
-        self.set_fill_target();
+        self.divide_pool();
         self.changed = true;
         self.look = true;
     }
@@ -206,6 +216,7 @@ impl Control {
     /// Frees a bridge's number, which nothing refers to any more.
     pub(super) fn free_domain(&mut self, id: DomainId) {
         self.shared.all_stats().for_each(|stats| stats.clear_domain(id));
+        self.sweeper.clear_aged(id);
         self.domains.free(id);
         self.number();
     }
@@ -274,6 +285,31 @@ fn changes(diff: &Diff) -> u64 {
     let ports = diff.ports_added.len() + diff.ports_removed.len() + diff.ports_changed.len();
     let bridges = diff.bridges_added.len() + diff.bridges_removed.len() + diff.bridges_changed.len();
     (ports + bridges + diff.fdb_added.len() + diff.fdb_removed.len()) as u64
+}
+
+/// What a reload takes away, a line each.
+fn removals(diff: &Diff) -> Vec<String> {
+    let replaced: HashSet<(Mac, &str)> =
+        diff.fdb_added.iter().map(|entry| (entry.mac, entry.bridge.as_str())).collect();
+    let entries = diff.fdb_removed.iter().filter(|entry| !replaced.contains(&(entry.mac, entry.bridge.as_str())));
+    let bridges =
+        diff.bridges_removed.iter().map(|bridge| format!("bridge {bridge} removed: the file does not name it"));
+    let ports = diff.ports_removed.iter().map(|port| format!("port {port} removed: the file does not name it"));
+    let entries = entries.map(|entry| {
+        let StaticEntry { mac, bridge, port, .. } = entry;
+        format!("static entry {mac} (bridge {bridge}, port {port}) removed: the file does not name it")
+    });
+    bridges.chain(ports).chain(entries).collect()
+}
+
+/// As many notes as one answer can carry and a user reads; the log has all.
+fn shortened(mut notes: Vec<String>) -> Vec<String> {
+    let more = notes.len().saturating_sub(NOTES_MAX);
+    if more > 0 {
+        notes.truncate(NOTES_MAX);
+        notes.push(format!("and {more} more removed: the log of switchd names them"));
+    }
+    notes
 }
 
 fn refused(error: config::ConfigError) -> ErrorBody {

@@ -89,11 +89,25 @@ pub struct FdbStream {
     pub filter: Filter,
     /// Zero of the clock that stamps count from.
     pub epoch: Instant,
+    /// Configured entries that are not in the table; listed first.
+    pub waiting: Vec<Entry>,
     /// First bucket not listed yet.
     pub at: usize,
 }
 
 impl FdbStream {
+    /// Lists what waits, as far as there is room.
+    fn list_waiting(&mut self, out: &mut Vec<Item>, items_max: usize) {
+        while out.len() < items_max
+            && let Some(entry) = self.waiting.pop()
+        {
+            // In force since the request came: the scan lists it.
+            let in_force = self.fdb.lookup(entry.key).is_some_and(|hit| hit.kind == entry.kind);
+            let item = self.item(&entry, 0).filter(|_| !in_force);
+            out.extend(item.map(|item| Item::Fdb(FdbEntry { waiting: true, ..item })));
+        }
+    }
+
     /// The entry as clients see it; `None` for one that is about to go.
     fn item(&self, entry: &Entry, now_s: u32) -> Option<FdbEntry> {
         let (domain, port) = (self.names.domain(entry.key.domain())?, self.names.port(entry.port)?);
@@ -114,6 +128,7 @@ impl FdbStream {
             port: port.interface.clone(),
             kind,
             sticky: entry.kind == Kind::Sticky,
+            waiting: false,
             age_seconds: u64::from(age_s),
         })
     }
@@ -122,6 +137,7 @@ impl FdbStream {
 impl ResponseStream for FdbStream {
     fn next_chunk(&mut self, out: &mut Vec<Item>, context: &ChunkContext) -> Progress {
         let now_s = context.now.saturating_duration_since(self.epoch).as_secs() as u32;
+        self.list_waiting(out, context.items_max);
         let end = self.at + FDB_SLICE_BUCKETS;
         while self.at < end && out.len() < context.items_max {
             let next = self.fdb.scan(self.at, SCAN_BUCKETS, |entry| {
@@ -179,13 +195,16 @@ impl ResponseStream for BridgeStream {
 pub struct FlushStream {
     /// Where the sweeper says how it went.
     pub ticket: Arc<Ticket>,
+    /// Entries that were not in the table and are removed already.
+    pub waiting: u64,
 }
 
 impl ResponseStream for FlushStream {
     fn next_chunk(&mut self, _out: &mut Vec<Item>, _context: &ChunkContext) -> Progress {
         match self.ticket.result() {
             None => Progress::Wait,
-            Some(removed) => {
+            Some(swept) => {
+                let removed = swept + self.waiting;
                 let entries = if removed == 1 { "entry" } else { "entries" };
                 let message = Some(format!("{removed} {entries} removed"));
                 Progress::Done(Done { affected: Some(removed), message, ..Done::default() })

@@ -5,13 +5,14 @@
 //! bounded piece of work: one attach, one slice of a sweep, one round of requests.
 //!
 //! `links` and `netlink`: interfaces; `ports`: the life of a port; `view`: numbers and snapshots; `ageing`: removing
-//! addresses; `closer`: closing sockets; `receive`: kernel receive work by load; `requests`, `change`, `show` and
+//! addresses; `closer`: closing sockets; `fill`: fill rings; `receive`: kernel receive work by load; `requests`, `change`, `show` and
 //! `dump`: the control socket's commands; `server`: the socket itself.
 
 mod ageing;
 mod change;
 mod closer;
 mod dump;
+mod fill;
 mod links;
 mod netlink;
 mod ports;
@@ -41,8 +42,7 @@ use self::view::{Domains, Publisher, port_setup};
 use self::watch::Watch;
 use crate::config::Config;
 use crate::ids::{DomainId, PortId};
-use crate::limits::FILL_MAX;
-use crate::port::PortFactory;
+use crate::port::{PortFactory, THREADED_NAPI};
 use crate::worker::{Event, Shared};
 
 /// What a [`Control`] is made of.
@@ -80,8 +80,6 @@ pub struct Control {
     sweeper: Sweeper,
     closer: Closer,
     watch: Watch,
-    /// Frames to keep in each fill ring.
-    fill_target: u32,
     /// Workers have to be told of something.
     changed: bool,
     /// Ports have to be brought in line.
@@ -96,9 +94,6 @@ impl Control {
     /// A switch with nothing attached yet. Reports kernel features that are missing.
     pub fn new(parts: Parts) -> Control {
         let Parts { config, source, epoch, shared, factory, links, closer } = parts;
-        for feature in factory.features().iter().filter(|feature| !feature.present) {
-            tracing::info!("kernel without {}: {}", feature.name, feature.without);
-        }
         let watch = Watch::new(epoch, shared.workers());
         let mut control = Control {
             config,
@@ -115,7 +110,6 @@ impl Control {
             sweeper: Sweeper::default(),
             closer,
             watch,
-            fill_target: FILL_MAX,
             changed: true,
             look: true,
             retry: None,
@@ -130,8 +124,16 @@ impl Control {
         for port in &config.ports {
             let _ = control.ports.add(&port.interface);
         }
-        control.set_fill_target();
+        control.missing_features().iter().for_each(|line| tracing::info!("{line}"));
         control
+    }
+
+    /// What the kernel lacks of what this configuration uses, a line each.
+    fn missing_features(&self) -> Vec<String> {
+        let threads = self.config.switch.receive_threads;
+        let features = self.factory.features().into_iter();
+        let missing = features.filter(|feature| !feature.present && (threads || feature.name != THREADED_NAPI));
+        missing.map(|feature| format!("kernel without {}: {}", feature.name, feature.without)).collect()
     }
 
     /// One turn at time `now`: hears what happened, does a bounded amount of work, and answers when it wants to be

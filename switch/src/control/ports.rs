@@ -10,20 +10,22 @@ use std::time::{Duration, Instant};
 use super::Control;
 use super::ageing::{Flush, Then};
 use super::closer::Job;
+use super::fill::Fill;
 use super::links::Link;
 use super::receive::Meter;
 use super::view::{FreeIds, place};
 use crate::config::StaticEntry;
 use crate::ids::PortId;
-use crate::limits::{FILL_MAX, FILL_MIN};
 use crate::port::{AttachReport, Attachment, OpenError, Opened, Port, PortSpec};
 use crate::table::fdb::{Entry, FdbError, Kind, MacKey};
 use crate::worker::Command;
 
 /// Pause after a failed attach; it doubles up to [`RETRY_MAX`] while nothing about the interface changes.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// See [`RETRY_MIN`].
-const RETRY_MAX: Duration = Duration::from_secs(5);
+/// See [`RETRY_MIN`]. An attempt costs milliseconds of this thread: many refused ports must not take all of it.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The same where the kernel did not find the interface that it still lists.
+const RETRY_MISSING_MAX: Duration = Duration::from_secs(5);
 
 /// One port and its state.
 pub(super) struct Slot {
@@ -69,6 +71,7 @@ pub(super) struct Attached {
     pub attachment: Box<dyn Attachment>,
     pub report: AttachReport,
     pub meter: Meter,
+    pub fill: Fill,
 }
 
 /// Workers are giving the queues back, or the closer closes them.
@@ -92,9 +95,15 @@ impl Waiting {
         }
     }
 
+    /// True for the first attempt at this incarnation of the interface.
+    fn is_first(&self, serial: u64) -> bool {
+        self.tried.as_ref().is_none_or(|tried| tried.state.0 != serial)
+    }
+
     fn failed(&mut self, state: (u64, u64), now: Instant, note: Option<String>) {
         let backoff = match &self.tried {
-            Some(tried) if tried.state == state => (tried.backoff * 2).min(RETRY_MAX),
+            Some(tried) if tried.state == state && note.is_some() => (tried.backoff * 2).min(RETRY_MAX),
+            Some(tried) if tried.state == state => (tried.backoff * 2).min(RETRY_MISSING_MAX),
             _ => RETRY_MIN,
         };
         self.tried = Some(Tried { at: now, backoff, state });
@@ -265,7 +274,10 @@ impl Control {
     }
 
     fn attach(&mut self, id: PortId, link: Link, state: (u64, u64), now: Instant) {
-        let spec = PortSpec { interface: link.name.clone(), ifindex: link.ifindex, fill_target: self.fill_target };
+        let fill_target = Fill::new().target;
+        let life = self.ports.get(id).map(|slot| &slot.life);
+        let patient = matches!(life, Some(Life::Waiting(waiting)) if waiting.is_first(state.0));
+        let spec = PortSpec { interface: link.name.clone(), ifindex: link.ifindex, fill_target, patient };
         match self.factory.open(&spec) {
             Ok(opened) => self.attached(id, link, state.0, opened, now),
             Err(error) => {
@@ -286,6 +298,13 @@ impl Control {
     fn attached(&mut self, id: PortId, link: Link, serial: u64, mut opened: Opened, now: Instant) {
         opened.report.notes.iter_mut().for_each(|note| *note = without_name(note, &link.name));
         let owners = place(opened.queues.len(), &self.ports.load(self.shared.workers()));
+        if self.config.switch.receive_threads
+            && let Err(error) = opened.attachment.set_threaded(false)
+            && link.up
+        {
+            let note = "threaded receive cannot be switched";
+            opened.report.notes.push(format!("{note} ({error}): the sender's core does the kernel's receive work"));
+        }
         let Some(slot) = self.ports.get_mut(id) else { return };
         for (&owner, dev) in owners.iter().zip(opened.queues) {
             self.shared.command(owner, Command::Attach { port: id, dev });
@@ -294,11 +313,12 @@ impl Control {
         let peer = opened.report.peer.as_ref().map_or(String::new(), |peer| format!(", peer {peer}"));
         let notes: String = opened.report.notes.iter().map(|note| format!("; {note}")).collect();
         tracing::info!("port {}: attached, link {state}, mtu {}, workers {owners:?}{peer}{notes}", link.name, link.mtu);
-        let meter = Meter::new(now);
-        let attached = Attached { serial, link, owners, attachment: opened.attachment, report: opened.report, meter };
+        let Opened { attachment, report, .. } = opened;
+        let (meter, fill) = (Meter::new(now), Fill::new());
+        let attached = Attached { serial, link, owners, attachment, report, meter, fill };
         slot.life = Life::Attached(Box::new(attached));
         self.changed = true;
-        self.set_fill_target();
+        self.divide_pool();
         self.insert_statics(id);
     }
 
@@ -316,7 +336,9 @@ impl Control {
         if !before.up && link.up {
             // What the kernel refuses while the link is down may be possible now.
             attached.meter = Meter::new(now);
-            let _ = attached.attachment.set_threaded(false);
+            if self.config.switch.receive_threads {
+                let _ = attached.attachment.set_threaded(false);
+            }
         }
         self.changed |= before.up != link.up || before.mtu != link.mtu;
         if went_down {
@@ -386,6 +408,7 @@ impl Control {
         {
             *life = Life::Waiting(std::mem::take(&mut detaching.after));
             self.look = true;
+            self.divide_pool();
         }
     }
 
@@ -413,25 +436,27 @@ impl Control {
         self.sweeper.flush(Flush::learned_on(id, self.publisher.generation() + 1));
     }
 
-    /// Divides the pool among the fill rings: half of it waits for input when all ports are attached.
-    pub(super) fn set_fill_target(&mut self) {
-        let attached: usize = self.ports.all().filter_map(Slot::attached).map(|attached| attached.owners.len()).sum();
-        let rings = attached.max(self.config.ports.len()).max(1) as u32;
-        let target = (self.config.switch.frames / 2 / rings).clamp(FILL_MIN, FILL_MAX);
-        if target != self.fill_target {
-            self.fill_target = target;
-            (0..self.shared.workers()).for_each(|worker| self.shared.command(worker, Command::FillTarget(target)));
-        }
-    }
-
     /// Puts a static entry into the FDB if its port is attached; otherwise it waits with the port.
     pub(super) fn insert_static(&self, entry: &StaticEntry) -> Result<(), FdbError> {
-        let slot = self.ports.by_name(&entry.port).filter(|slot| slot.attached().is_some());
-        let (Some(slot), Some(domain)) = (slot, self.domains.get(&entry.bridge)) else { return Ok(()) };
-        let kind = if entry.sticky { Kind::Sticky } else { Kind::Static };
-        let key = MacKey::new(domain, entry.mac);
-        self.shared.fdb().insert(Entry { key, port: slot.id, kind, stamp_s: self.now_s })?;
+        let Some(fixed) = self.fixed_entry(entry) else { return Ok(()) };
+        if self.ports.get(fixed.port).is_some_and(|slot| slot.attached().is_some()) {
+            self.shared.fdb().insert(fixed)?;
+        }
         Ok(())
+    }
+
+    /// A static entry as the FDB has it; `None` while its port or bridge has no number.
+    pub(super) fn fixed_entry(&self, entry: &StaticEntry) -> Option<Entry> {
+        let port = self.ports.by_name(&entry.port)?.id;
+        let key = MacKey::new(self.domains.get(&entry.bridge)?, entry.mac);
+        let kind = if entry.sticky { Kind::Sticky } else { Kind::Static };
+        Some(Entry { key, port, kind, stamp_s: self.now_s })
+    }
+
+    /// True if a static entry is in the FDB. It is not while its port is not attached: an address learned elsewhere may
+    /// be there instead.
+    pub(super) fn is_in_force(&self, fixed: &Entry) -> bool {
+        self.shared.fdb().lookup(fixed.key).is_some_and(|hit| hit.kind == fixed.kind && hit.port == fixed.port)
     }
 
     /// Takes a static entry out of the FDB, if it is in it.

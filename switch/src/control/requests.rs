@@ -67,7 +67,9 @@ impl Control {
 
     fn show_fdb(&self, filter: Filter) -> Reply {
         let (fdb, names) = (self.shared.fdb_arc(), Arc::new(self.names()));
-        Reply::Stream(Box::new(FdbStream { fdb, names, filter, epoch: self.epoch, at: 0 }))
+        let waiting = self.config.fdb.iter().filter_map(|entry| self.fixed_entry(entry));
+        let waiting = waiting.filter(|entry| !self.is_in_force(entry)).collect();
+        Reply::Stream(Box::new(FdbStream { fdb, names, filter, epoch: self.epoch, waiting, at: 0 }))
     }
 
     /// The number of a port that a request names.

@@ -15,6 +15,9 @@ use crate::ids::{DomainId, PortId};
 use crate::stats::{Counter, Drop, PortStats};
 use crate::table::snapshot::FloodClass;
 
+/// The one way in which ports are attached: in the driver, never in the generic path.
+const XDP_MODE: &str = "native";
+
 /// Drops that the kernel counts for a port's sockets, with what they mean.
 type KernelDrop = (&'static str, &'static str, fn(&PortStats) -> &Counter);
 const KERNEL_DROPS: [KernelDrop; 3] = [
@@ -89,16 +92,21 @@ impl Control {
             mac: link.and_then(|link| link.mac).map(|mac| ctl::mac::Mac(mac.octets())),
             workers: attached.map_or_else(Vec::new, workers_of),
             queues: attached.map_or(0, |attached| attached.owners.len() as u32),
-            mode: None,
+            mode: attached.map(|_| XDP_MODE.to_string()),
             peer: attached.and_then(|attached| attached.report.peer.clone()),
             learned: u64::from(self.shared.fdb().port_len(slot.id)),
+            learned_total: self.total(slot.id, |stats| &stats.learned),
+            moved: self.total(slot.id, |stats| &stats.moved),
+            learn_refused: self.total(slot.id, |stats| &stats.learn_refused),
+            flooded: self.total(slot.id, |stats| &stats.flooded),
+            checksums_finished: self.total(slot.id, |stats| &stats.checksums_finished),
             mac_limit: port.mac_limit,
             isolated: port.isolated,
             learning: port.learning,
             flood_unicast: port.flood_unicast,
             flood_broadcast: port.flood_broadcast,
             flood_multicast: port.flood_multicast,
-            fill_frames: attached.map_or(0, |attached| self.fill_target * attached.owners.len() as u32),
+            fill_frames: attached.map_or(0, |attached| attached.fill.target * attached.owners.len() as u32),
             kernel_memory_bytes: attached.map_or(0, |attached| attached.report.kernel_bytes),
             kernel: BTreeMap::from([
                 kernel("rx_dropped", |stats| &stats.kernel_rx_dropped),
@@ -141,6 +149,7 @@ impl Control {
                 flooded_unicast: flooded(FloodClass::UnknownUnicast),
                 flooded_broadcast: flooded(FloodClass::Broadcast),
                 flooded_multicast: flooded(FloodClass::Multicast),
+                aged: self.sweeper.aged(id),
             };
             Some((id, status))
         });
@@ -181,7 +190,6 @@ impl Control {
             tx_bytes: total(|stats| &stats.tx_bytes),
             ports: slots().filter(drives).map(|slot| slot.interface.clone()).collect(),
             measured_seconds: measured.as_secs_f64(),
-            notes: Vec::new(),
         }
     }
 
@@ -204,8 +212,6 @@ impl Control {
     }
 
     pub(super) fn version_item(&self) -> Item {
-        let features = self.factory.features();
-        let missing = features.iter().filter(|feature| !feature.present);
         Item::Version(VersionReport {
             version: env!("CARGO_PKG_VERSION").to_string(),
             protocol: PROTOCOL_VERSION,
@@ -213,7 +219,7 @@ impl Control {
             uptime_seconds: self.uptime(Instant::now()).as_secs(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             config: self.source.as_ref().map(|source| source.display().to_string()),
-            notes: missing.map(|feature| format!("kernel without {}: {}", feature.name, feature.without)).collect(),
+            notes: self.missing_features(),
         })
     }
 }

@@ -99,6 +99,8 @@ pub struct PortSpec {
     pub ifindex: u32,
     /// Frames to keep in each queue's fill ring.
     pub fill_target: u32,
+    /// Wait for a queue that its last owner, killed or closed, may not have let go of yet.
+    pub patient: bool,
 }
 
 /// What attaching did and could not do, for the operator.
@@ -118,7 +120,8 @@ pub struct AttachReport {
 /// Control thread only; may block.
 pub trait Attachment: Send {
     /// Moves the kernel's receive work of this interface to a thread of its own (`true`: throughput)
-    /// or back to the sender's core (`false`: latency).
+    /// or back to the sender's core (`false`: latency). Never called, it leaves the interface as it is; called, what
+    /// was set before returns when the attachment ends.
     fn set_threaded(&mut self, threaded: bool) -> io::Result<()>;
 }
 
@@ -151,6 +154,9 @@ pub trait PortFactory: Send {
     /// Kernel features that were probed: name, present, what is done without it.
     fn features(&self) -> Vec<Feature>;
 }
+
+/// Name of the [`Feature`] behind [`Attachment::set_threaded`], which matters only where that is used.
+pub const THREADED_NAPI: &str = "threaded-napi";
 
 /// A probed kernel feature.
 #[derive(Clone, Debug)]

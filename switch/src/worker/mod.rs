@@ -141,8 +141,9 @@ impl Worker {
                 }
                 Command::Attach { port, dev } => self.attach(port, dev),
                 Command::Detach { port } => self.detach(port),
-                Command::FillTarget(frames) => {
-                    self.ports.iter_mut().for_each(|local| local.dev.set_fill_target(frames));
+                Command::FillTarget { port, frames } => {
+                    let queues = self.ports.iter_mut().filter(|local| local.id == port);
+                    queues.for_each(|local| local.dev.set_fill_target(frames));
                 }
                 Command::Stop => self.stopping = true,
             }

@@ -31,8 +31,13 @@ pub enum Command {
         /// The port.
         port: PortId,
     },
-    /// Keep this many frames in every fill ring.
-    FillTarget(u32),
+    /// Keep so many frames in the fill ring of each queue of `port`.
+    FillTarget {
+        /// The port.
+        port: PortId,
+        /// Frames per queue.
+        frames: u32,
+    },
     /// End the loop.
     Stop,
 }

@@ -107,7 +107,7 @@ pub fn ip(arguments: &[&str]) {
 pub fn spec(interface: &str) -> PortSpec {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None).unwrap();
     let ifindex = rustix::net::netdevice::name_to_index(&socket, interface).unwrap_or(0);
-    PortSpec { interface: interface.into(), ifindex, fill_target: FILL }
+    PortSpec { interface: interface.into(), ifindex, fill_target: FILL, patient: true }
 }
 
 pub fn open(factory: &mut AfxdpFactory, interface: &str) -> Opened {

@@ -104,6 +104,9 @@ fn detail(port: &PortStatus, out: &mut dyn Write) -> io::Result<()> {
         ("received", format!("{} packets, {} bytes", port.rx_packets, port.rx_bytes)),
         ("sent", format!("{} packets, {} bytes", port.tx_packets, port.tx_bytes)),
         ("learned", format!("{} ({limit})", port.learned)),
+        ("since start", learning_counts(port)),
+        ("flooded", format!("{} of the packets received", port.flooded)),
+        ("checksums", format!("{} finished for its senders", port.checksums_finished)),
         ("isolated", on(port.isolated).to_owned()),
         ("learning", on(port.learning).to_owned()),
         (
@@ -133,6 +136,10 @@ fn detail(port: &PortStatus, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  note: {}", printable(note))?;
     }
     Ok(())
+}
+
+fn learning_counts(port: &PortStatus) -> String {
+    format!("{} learned, {} moved here, {} refused", port.learned_total, port.moved, port.learn_refused)
 }
 
 fn drops(port: &PortStatus) -> u64 {
@@ -165,6 +172,7 @@ mod tests {
         json!([
             {"interface": "web0", "bridge": "pods", "state": "up", "mtu": 1500, "rx_packets": rx, "rx_bytes": 60 * rx,
              "tx_packets": 2, "tx_bytes": 120, "drops": {"own_port": 3, "runt": 1}, "learned": 4, "workers": [0],
+             "learned_total": 5, "moved": 6, "learn_refused": 7, "flooded": 8, "checksums_finished": 9,
              "kernel": {"rx_ring_full": 9}, "kernel_memory_bytes": 2_097_153, "flood_unicast": true,
              "notes": ["VLAN tags arrive out of band"]},
             {"interface": "up0", "bridge": null, "trunk": {"10": "blue", "20": "green"}, "state": "waiting", "mtu": 0,
@@ -204,6 +212,9 @@ web0: VLAN tags arrive out of band
             "kernel rx_ring_full",
             "  note: VLAN",
             "unicast on, broadcast off",
+            "  since start    5 learned, 6 moved here, 7 refused\n",
+            "  flooded        8 of",
+            "  checksums      9 finished",
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }

@@ -78,6 +78,7 @@ fn entry(number: usize) -> FdbEntry {
         port: "web0".into(),
         kind: FdbKind::Dynamic,
         sticky: false,
+        waiting: false,
         age_seconds: 1,
     }
 }

@@ -1,6 +1,7 @@
 //! Interfaces come, go, flap and change their names.
 
 use super::*;
+use crate::limits::{FILL_MAX, FILL_MIN};
 use ctl::protocol::{FdbKind, PortState};
 
 #[test]
@@ -107,9 +108,14 @@ fn static_entries_wait_with_their_port() {
     assert_eq!(bench.send("b", mac(5), mac(2)), ["a"]);
     bench.event(LinkEvent::Gone { ifindex: 1 });
     bench.settle();
-    assert!(bench.fdb().iter().all(|entry| entry.kind == FdbKind::Dynamic));
+    let fixed = |bench: &mut Bench| -> Vec<_> {
+        let entries = bench.fdb().into_iter().filter(|entry| entry.kind == FdbKind::Static);
+        entries.map(|entry| (entry.port, entry.waiting)).collect()
+    };
+    assert_eq!(fixed(&mut bench), [("a".to_string(), true)], "listed all the same");
     assert_eq!(bench.send("b", mac(5), mac(2)), ["c"]);
     bench.up(4, "a");
+    assert_eq!(fixed(&mut bench), [("a".to_string(), false)]);
     assert_eq!(bench.send("b", mac(5), mac(2)), ["a"]);
     bench.end();
 }
@@ -136,9 +142,13 @@ fn a_refused_interface_is_tried_again_ever_less_often() {
         (status.state, status.notes),
         (PortState::Waiting, vec!["XDP program 7 is attached already".to_string()])
     );
-    bench.wait(Duration::from_secs(20));
+    for _ in 0..400 {
+        bench.now += Duration::from_millis(500);
+        bench.settle();
+    }
     let attempts = bench.attempts("a");
-    assert!((7..=12).contains(&attempts), "{attempts} attempts: 0.1, 0.3, 0.7, 1.5, 3.1, 6.3, then every 5 s");
+    assert!((10..=13).contains(&attempts), "{attempts} attempts: after 0.1, 0.3, 0.7 ... 51.1 s, then every 60 s");
+    assert_eq!(bench.lab().patient["a"], 1, "only the first waits for a queue that is busy");
     // News of the interface bring the next attempt forward.
     bench.lab().refusals.clear();
     let news = Link { ifindex: 1, name: "a".to_string(), up: true, mtu: 1400, mac: None };
@@ -210,8 +220,40 @@ fn addresses_age() {
 }
 
 #[test]
-fn receive_work_follows_the_load() {
+fn ports_added_one_by_one_leave_enough_of_the_pool() {
     let mut bench = three(1);
+    assert_eq!(bench.lab().filled["a"], FILL_MAX as usize);
+    for number in 0..40u32 {
+        let name = format!("late{number}");
+        let add = ctl::protocol::AddPort { interface: name.clone(), bridge: Some("pods".into()), ..Default::default() };
+        bench.ask(Request::AddPort(add)).unwrap();
+        bench.up(100 + number, &name);
+    }
+    // The early ports received nothing, so they keep what they were once given.
+    assert_eq!(bench.lab().filled["late39"], FILL_MIN as usize);
+    let held: usize = bench.lab().filled.values().sum();
+    let late = 40 * FILL_MIN as usize;
+    assert!(held <= FRAMES_DEFAULT as usize / 2 + late, "{held} frames in fill rings");
+    assert_eq!(bench.port("late39").fill_frames, FILL_MIN);
+    assert_eq!(bench.send("late39", Mac::BROADCAST, mac(1)).len(), 42);
+    bench.end();
+}
+
+#[test]
+fn a_port_with_many_queues_counts_as_many_rings() {
+    let mut bench = Bench::new(THREE, 1);
+    bench.lab().queues.insert("a".to_string(), 16);
+    bench.up(1, "a");
+    assert_eq!(bench.lab().filled["a"] as u32, FRAMES_DEFAULT / 2 / 18, "16 rings, and two ports to come");
+    bench.end();
+}
+
+/// Three ports that receive much and then nothing.
+fn busy_then_quiet(config: &str) -> Bench {
+    let mut bench = Bench::new(config, 1);
+    for (ifindex, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.up(ifindex, name);
+    }
     let id = bench.control.port_id("a").unwrap();
     // The counter of the worker, which does not run here meanwhile, stands for the traffic.
     let shared = Arc::clone(&bench.control.shared);
@@ -220,13 +262,36 @@ fn receive_work_follows_the_load() {
         shared.stats(0).port(id).rx_packets.add(20_000);
         bench.control.turn(bench.now);
     }
-    assert_eq!(bench.lab().threaded, [("a".to_string(), true)]);
+    bench
+}
+
+#[test]
+fn receive_work_follows_the_load() {
+    let mut bench = busy_then_quiet(&format!("receive_threads = true\n{THREE}"));
+    let moved = |bench: &Bench| {
+        let lab = bench.lab();
+        lab.threaded.iter().filter(|(name, _)| name == "a").map(|(_, threaded)| *threaded).collect::<Vec<bool>>()
+    };
+    assert_eq!(moved(&bench), [false, true], "at the sender's core first");
     assert!(bench.port("a").notes.iter().any(|note| note.contains("thread of its own")));
     for _ in 0..40 {
         bench.now += Duration::from_millis(1000);
         bench.control.turn(bench.now);
     }
-    assert_eq!(bench.lab().threaded.last(), Some(&("a".to_string(), false)));
+    assert_eq!(moved(&bench), [false, true, false]);
+    bench.end();
+}
+
+#[test]
+fn receive_work_is_left_alone_unless_asked() {
+    let mut bench = busy_then_quiet(THREE);
+    bench.event(link(1, "a", false));
+    bench.event(link(2, "b", false));
+    bench.settle();
+    bench.event(link(1, "a", true));
+    bench.settle();
+    assert_eq!(bench.lab().threaded, []);
+    assert!(bench.port("a").notes.iter().all(|note| !note.contains("thread")));
     bench.end();
 }
 

@@ -40,8 +40,12 @@ struct Lab {
     dead: Vec<String>,
     /// Attempts to attach, by interface.
     attempts: HashMap<String, usize>,
+    /// Those that waited for a busy queue.
+    patient: HashMap<String, usize>,
     /// Receive work moved: interface and where to.
     threaded: Vec<(String, bool)>,
+    /// Frames in the fill ring, by interface (of the queue serviced last).
+    filled: HashMap<String, usize>,
     attached: usize,
 }
 
@@ -72,13 +76,17 @@ impl PortFactory for LabFactory {
         let mut lab = lock(&self.0);
         let name = spec.interface.clone();
         *lab.attempts.entry(name.clone()).or_default() += 1;
+        if spec.patient {
+            *lab.patient.entry(name.clone()).or_default() += 1;
+        }
         if let Some(why) = lab.refusals.get(&name) {
             return Err(OpenError::Refused(format!("{name}: {why}")));
         }
         let count = lab.queues.get(&name).copied().unwrap_or(1);
         let wires: Vec<Arc<Wire>> = (0..count).map(|_| Wire::new(256)).collect();
         let port = |wire: &Arc<Wire>| -> Box<dyn Port> {
-            Box::new(LabPort { name: name.clone(), lab: Arc::clone(&self.0), inner: MemPort::new(Arc::clone(wire), 2) })
+            let (name, lab, inner) = (name.clone(), Arc::clone(&self.0), MemPort::new(Arc::clone(wire), 2));
+            Box::new(LabPort { name, lab, inner, fill: Vec::new(), fill_target: spec.fill_target as usize })
         };
         let queues = wires.iter().map(port).collect();
         lab.wires.insert(name.clone(), wires);
@@ -107,11 +115,14 @@ impl Drop for LabAttachment {
     }
 }
 
-/// A [`MemPort`] whose device can die.
+/// A [`MemPort`] whose device can die, and that keeps a fill ring as a socket does. Nothing ever leaves that ring:
+/// the port is quiet.
 struct LabPort {
     name: String,
     lab: SharedLab,
     inner: MemPort,
+    fill: Vec<Frame>,
+    fill_target: usize,
 }
 
 impl Port for LabPort {
@@ -127,6 +138,9 @@ impl Port for LabPort {
         if lock(&self.lab).dead.contains(&self.name) {
             return Err(PortError::Gone);
         }
+        let missing = self.fill_target.saturating_sub(self.fill.len());
+        self.fill.extend(std::iter::from_fn(|| pool.alloc()).take(missing));
+        lock(&self.lab).filled.insert(self.name.clone(), self.fill.len());
         self.inner.service(pool)
     }
 
@@ -135,11 +149,17 @@ impl Port for LabPort {
     }
 
     fn held(&self) -> usize {
-        self.inner.held()
+        self.inner.held() + self.fill.len()
+    }
+
+    fn set_fill_target(&mut self, frames: u32) {
+        self.fill_target = frames as usize;
     }
 
     fn close(self: Box<Self>) -> Vec<Frame> {
-        Box::new(self.inner).close()
+        let mut frames = self.fill;
+        frames.extend(Box::new(self.inner).close());
+        frames
     }
 }
 

@@ -157,6 +157,70 @@ fn static_entries_are_added_shown_filtered_and_removed() {
 }
 
 #[test]
+fn a_waiting_entry_and_the_same_address_learned_elsewhere_are_told_apart() {
+    let mut bench = three(1);
+    bench.event(LinkEvent::Gone { ifindex: 1 });
+    bench.settle();
+    bench.ask(add_fdb(1, "a", None, None)).unwrap();
+    bench.send("b", Mac::BROADCAST, mac(1));
+    let listed = |bench: &mut Bench| -> Vec<(String, FdbKind)> {
+        let mut listed: Vec<_> = bench.fdb().into_iter().map(|entry| (entry.port, entry.kind)).collect();
+        listed.sort_unstable_by_key(|(port, _)| port.clone());
+        listed
+    };
+    let (fixed, learned) = (("a".to_string(), FdbKind::Static), ("b".to_string(), FdbKind::Dynamic));
+    assert_eq!(listed(&mut bench), [fixed.clone(), learned.clone()]);
+    // By the port each can be named; without one the configured entry is meant.
+    bench.ask(del_fdb(1, None, Some("b"))).unwrap();
+    assert_eq!(listed(&mut bench), [fixed]);
+    bench.send("b", Mac::BROADCAST, mac(1));
+    bench.ask(del_fdb(1, None, None)).unwrap();
+    assert_eq!((listed(&mut bench), bench.control.config.fdb.len()), (vec![learned], 0));
+    // A flush counts those that wait, too.
+    bench.ask(add_fdb(2, "a", None, None)).unwrap();
+    let flush = FdbFlush { include_static: true, port: Some("a".to_string()), ..FdbFlush::default() };
+    let (_, done) = bench.ask(Request::FlushFdb(flush)).unwrap();
+    assert_eq!((done.affected, bench.control.config.fdb.len()), (Some(1), 0));
+    bench.end();
+}
+
+#[test]
+fn what_a_port_did_is_counted_and_shown() {
+    let mut bench = Bench::new(&THREE.replace("name = \"pods\"", "name = \"pods\"\nageing_seconds = 10"), 1);
+    for (ifindex, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.up(ifindex, name);
+    }
+    let settings = PortSettings { mac_limit: Some(1), ..PortSettings::default() };
+    bench.ask(Request::SetPort { port: "b".to_string(), settings }).unwrap();
+    bench.send("a", Mac::BROADCAST, mac(1));
+    bench.send("b", Mac::BROADCAST, mac(1));
+    bench.send("b", Mac::BROADCAST, mac(2));
+    let (a, b) = (bench.port("a"), bench.port("b"));
+    assert_eq!((a.learned_total, a.moved, a.learn_refused, a.flooded), (1, 0, 0, 1));
+    assert_eq!((b.moved, b.learn_refused, b.flooded), (1, 1, 2));
+    assert_eq!((a.mode.as_deref(), a.checksums_finished), (Some("native"), 0));
+    bench.wait(Duration::from_secs(14));
+    let (items, _) = bench.ask(Request::ShowBridges {}).unwrap();
+    let Item::Bridge(pods) = &items[0] else { panic!("{items:?}") };
+    assert_eq!((pods.aged, pods.fdb_learned), (1, 0));
+    bench.end();
+}
+
+#[test]
+fn a_reload_names_what_it_removes() {
+    let mut bench = three(1);
+    bench.ask(add_port("d", "pods")).unwrap();
+    bench.ask(add_fdb(1, "d", None, None)).unwrap();
+    let done = bench.reload(THREE).unwrap();
+    let gone = "removed: the file does not name it";
+    let entry = format!("static entry 02:00:00:00:00:01 (bridge pods, port d) {gone}");
+    assert_eq!((done.affected, done.notes), (Some(2), vec![format!("port d {gone}"), entry]));
+    assert_eq!(bench.ports().len(), 3);
+    assert!(bench.reload(THREE).unwrap().notes.is_empty());
+    bench.end();
+}
+
+#[test]
 fn flushes_take_what_they_name() {
     let mut bench = trunk();
     bench.send("a", Mac::BROADCAST, mac(1));

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ethtool::Device;
 use super::napi::{self, Napi};
@@ -71,7 +72,8 @@ impl AfxdpFactory {
     fn open_sockets(&mut self, spec: &PortSpec, queues: u32) -> Result<Sockets, OpenError> {
         let mut sockets = Sockets { ports: Vec::new(), shared: Arc::clone(&self.shared) };
         for queue in 0..queues {
-            let rings = umem::bind_patiently(&self.memory.umem, &spec.interface, queue)
+            let patience = if spec.patient { umem::BUSY_WAIT } else { Duration::ZERO };
+            let rings = umem::bind_patiently(&self.memory.umem, &spec.interface, queue, patience)
                 .map_err(|error| explain_bind(&spec.interface, queue, error))?;
             features::tune(rings.rx.fd().as_raw_fd());
             let memory = self.memory.clone();
@@ -111,24 +113,6 @@ impl AfxdpFactory {
             }
         }
     }
-
-    fn prepare_napi(&self, link: &Link, report: &mut AttachReport) -> Option<Napi> {
-        // A killed predecessor may have left it on. While the link is down there is nothing to switch yet.
-        let ready = Napi::open(&link.name, &self.free_cores).and_then(|napi| match napi.set(false) {
-            Err(error) if link.up => Err(error),
-            _ => Ok(napi),
-        });
-        match ready {
-            Ok(napi) => Some(napi),
-            Err(error) => {
-                report.notes.push(format!(
-                    "{}: threaded receive cannot be switched ({error}); the sender's core does the kernel's receive work",
-                    link.name
-                ));
-                None
-            }
-        }
-    }
 }
 
 impl PortFactory for AfxdpFactory {
@@ -152,8 +136,8 @@ impl PortFactory for AfxdpFactory {
             notes: Vec::new(),
         };
         let changed = self.prepare_peer(&link, &mut report);
-        let napi = self.prepare_napi(&link, &mut report);
-        let attachment = AfxdpAttachment { napi, link: Some(attached), ifindex: link.ifindex, changed };
+        let threads = Threads { interface: link.name.clone(), cores: self.free_cores.clone(), napi: None };
+        let attachment = AfxdpAttachment { threads, link: Some(attached), ifindex: link.ifindex, changed };
         let ports = std::mem::take(&mut sockets.ports);
         let queues = ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
         Ok(Opened { queues, attachment: Box::new(attachment), report })
@@ -180,7 +164,7 @@ impl Drop for Sockets {
 
 /// An attached interface; see [`Attachment`].
 struct AfxdpAttachment {
-    napi: Option<Napi>,
+    threads: Threads,
     link: Option<program::Link>,
     ifindex: u32,
     /// Offloads of the far end that were switched, and what they were.
@@ -189,19 +173,29 @@ struct AfxdpAttachment {
 
 impl Attachment for AfxdpAttachment {
     fn set_threaded(&mut self, threaded: bool) -> io::Result<()> {
-        match &self.napi {
-            Some(napi) => napi.set(threaded),
-            // Said in the attach report already.
-            None => Ok(()),
+        if self.threads.napi.is_none() {
+            // A namesake may have taken the name meanwhile.
+            if netlink::link_by_name(&self.threads.interface)?.ifindex != self.ifindex {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            self.threads.napi = Some(Napi::open(&self.threads.interface, &self.threads.cores)?);
         }
+        self.threads.napi.as_ref().map_or(Ok(()), |napi| napi.set(threaded))
     }
+}
+
+/// Where the kernel's receive work of an interface is to be done; nothing is opened before it is to move.
+struct Threads {
+    interface: String,
+    cores: Vec<usize>,
+    napi: Option<Napi>,
 }
 
 impl Drop for AfxdpAttachment {
     fn drop(&mut self) {
         // Every step may find the interface gone, which undoes it as well.
-        if let Some(napi) = self.napi.take() {
-            let _ = napi.set(false);
+        if let Some(napi) = self.threads.napi.take() {
+            napi.restore();
         }
         drop(self.link.take());
         if self.changed.is_empty() {
@@ -388,7 +382,12 @@ mod tests {
 
     #[test]
     fn the_loopback_is_refused_and_strangers_are_missing() {
-        let spec = |interface: &str, ifindex| PortSpec { interface: interface.into(), ifindex, fill_target: 64 };
+        let spec = |interface: &str, ifindex| PortSpec {
+            interface: interface.into(),
+            ifindex,
+            fill_target: 64,
+            patient: true,
+        };
         assert!(matches!(find_link(&spec("lo", 1)), Err(OpenError::Refused(line)) if line.contains("loopback")));
         assert!(matches!(find_link(&spec("lo", 99)), Err(OpenError::Missing(_))));
         assert!(matches!(find_link(&spec("no-such-if", 99)), Err(OpenError::Missing(_))));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::StartError;
 use crate::limits::RING_SIZE;
-use crate::port::Feature;
+use crate::port::{Feature, THREADED_NAPI};
 
 /// `XDP_MAX_TX_SKB_BUDGET` of linux/if_xdp.h: frames sent per system call, 32 unless set.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
@@ -25,8 +25,11 @@ const CAP_BPF: u32 = 39;
 
 const _: () = assert!(TX_BUDGET >= 32 && TX_BUDGET <= RING_SIZE);
 
-/// Refuses to start without the rights that every port needs.
-pub(super) fn check_rights() -> Result<(), StartError> {
+/// Refuses to start without the rights that every port needs. Only looks; any thread.
+///
+/// # Errors
+/// Names the capabilities that this thread lacks.
+pub fn check_rights() -> Result<(), StartError> {
     let missing = missing_rights(effective_rights());
     if missing.is_empty() { Ok(()) } else { Err(StartError::Rights { missing: missing.join(", ") }) }
 }
@@ -101,7 +104,7 @@ pub(super) fn probe(socket: RawFd, multi_buffer: bool, free_cores: usize) -> Vec
             without: "frames in flight per port are limited by net.core.wmem_max: raise it with sysctl",
         },
         Feature {
-            name: "threaded-napi",
+            name: THREADED_NAPI,
             present: Path::new("/sys/class/net/lo/threaded").exists() && free_cores > 0,
             without: "the sender's core does the kernel's receive work (needs kernel 5.12 and a core without worker)",
         },

@@ -31,6 +31,7 @@ mod umem;
 use std::io;
 
 pub use attach::AfxdpFactory;
+pub use features::check_rights;
 
 /// Why the switch cannot use AF_XDP on this host. Each message is one line for the operator.
 #[derive(Debug, thiserror::Error)]

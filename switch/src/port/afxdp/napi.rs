@@ -2,8 +2,7 @@
 //!
 //! Without it the sender's core does that work, one packet at a time; with it a kernel thread does, in batches. The
 //! thread must never run on a worker's core (that halves the rate), so it is pinned to the others. The setting
-//! outlives the XDP program and the process: it is written explicitly at attach and undone at detach. Control
-//! thread only.
+//! outlives the XDP program and the process: what was found is put back at detach. Control thread only.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -22,6 +21,8 @@ const COMM_LEN: usize = 15;
 pub(super) struct Napi {
     interface: String,
     attribute: File,
+    /// The setting that was found, with its newline.
+    found: Vec<u8>,
     cores: Vec<usize>,
 }
 
@@ -30,7 +31,19 @@ impl Napi {
     /// threads may use; if it is empty, the receive work is left where it is.
     pub(super) fn open(interface: &str, cores: &[usize]) -> io::Result<Napi> {
         let attribute = open_attribute(interface, "threaded")?;
-        Ok(Napi { interface: interface.to_string(), attribute, cores: cores.to_vec() })
+        let mut found = vec![0; 8];
+        let length = attribute.read_at(&mut found, 0)?;
+        found.truncate(length);
+        Ok(Napi { interface: interface.to_string(), attribute, found, cores: cores.to_vec() })
+    }
+
+    /// Puts back what was found, if it is something else now. The interface may be gone, which is as good.
+    pub(super) fn restore(self) {
+        let mut now = vec![0; 8];
+        let length = self.attribute.read_at(&mut now, 0).unwrap_or(0);
+        if now.get(..length) != Some(&self.found) {
+            let _ = self.attribute.write_all_at(&self.found, 0);
+        }
     }
 
     /// See [`Attachment::set_threaded`](crate::port::Attachment::set_threaded). Fails where no core is free for the

@@ -21,7 +21,7 @@ use crate::limits::{FRAME_HEADROOM, FRAME_SIZE, RING_SIZE};
 
 /// How long a (device, queue) stays busy after its owner was killed, at most: the kernel releases it from a
 /// work queue (about 28 ms measured).
-const BUSY_WAIT: Duration = Duration::from_millis(500);
+pub(super) const BUSY_WAIT: Duration = Duration::from_millis(500);
 
 /// The queues of one bound socket.
 pub(super) struct Queues {
@@ -192,12 +192,13 @@ pub(super) fn bind(umem: &Umem, interface: &str, queue: u32, flags: BindFlags) -
     Ok(Queues { tx, rx, fill, done })
 }
 
-/// [`bind`], waiting while the kernel still releases the queue of an owner that was killed or closed.
-pub(super) fn bind_patiently(umem: &Umem, interface: &str, queue: u32) -> io::Result<Queues> {
+/// [`bind`], waiting for up to `patience` while the kernel still releases the queue of an owner that was killed or
+/// closed.
+pub(super) fn bind_patiently(umem: &Umem, interface: &str, queue: u32, patience: Duration) -> io::Result<Queues> {
     let start = Instant::now();
     loop {
         match bind(umem, interface, queue, BindFlags::empty()) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && start.elapsed() < BUSY_WAIT => {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && start.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(2));
             }
             other => return other,
