@@ -33,6 +33,11 @@ fn web0() -> PortStatus {
         mode: Some("native copy".into()),
         peer: None,
         learned: 1,
+        learned_total: 4,
+        moved: 2,
+        learn_refused: 5,
+        flooded: 6,
+        checksums_finished: 7,
         mac_limit: 0,
         isolated: false,
         learning: true,
@@ -55,6 +60,7 @@ fn an_address_as_scripts_read_it() {
         port: "web0".into(),
         kind: FdbKind::Dynamic,
         sticky: false,
+        waiting: false,
         age_seconds: 12,
     };
     assert_eq!(
@@ -73,6 +79,7 @@ fn a_port_as_scripts_read_it() {
         "interface": "web0", "bridge": "pods", "state": "up", "mtu": 1500, "rx_packets": 10, "rx_bytes": 600,
         "tx_packets": 2, "tx_bytes": 120, "drops": {"own_port": 3}, "trunk": {}, "ifindex": 7,
         "mac": "02:00:00:00:00:07", "workers": [0], "queues": 1, "mode": "native copy", "peer": null, "learned": 1,
+        "learned_total": 4, "moved": 2, "learn_refused": 5, "flooded": 6, "checksums_finished": 7,
         "mac_limit": 0, "isolated": false, "learning": true, "flood_unicast": true, "flood_broadcast": true,
         "flood_multicast": true, "fill_frames": 1024, "kernel_memory_bytes": 2097152, "kernel": {}, "notes": []
     });
@@ -89,14 +96,13 @@ fn a_port_as_scripts_read_it() {
 #[test]
 fn the_other_items_keep_their_keys() {
     let bridge = json!({"name": "pods", "ageing_seconds": 300, "ports": ["web0"], "fdb_learned": 1, "fdb_static": 0,
-        "fdb_limit": 65536, "flooded_unicast": 1, "flooded_broadcast": 2, "flooded_multicast": 3});
+        "fdb_limit": 65536, "flooded_unicast": 1, "flooded_broadcast": 2, "flooded_multicast": 3, "aged": 4});
     let parsed: BridgeStatus = serde_json::from_value(bridge.clone()).unwrap();
     assert_eq!(serde_json::to_value(Item::Bridge(parsed)).unwrap(), bridge);
 
     let worker = json!({"worker": 0, "core": 1, "poll": "adaptive", "state": "sleeping", "busy_percent": 1.5,
         "idle_percent": 98.5, "iterations": 9, "busy_iterations": 1, "sleeps": 8, "packets_per_burst": 2.0,
-        "rx_packets": 2, "rx_bytes": 120, "tx_packets": 2, "tx_bytes": 120, "ports": ["web0"], "measured_seconds": 1.0,
-        "notes": []});
+        "rx_packets": 2, "rx_bytes": 120, "tx_packets": 2, "tx_bytes": 120, "ports": ["web0"], "measured_seconds": 1.0});
     let parsed: WorkerStatus = serde_json::from_value(worker.clone()).unwrap();
     assert_eq!(serde_json::to_value(Item::Worker(parsed)).unwrap(), worker);
 
