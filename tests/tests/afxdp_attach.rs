@@ -293,6 +293,8 @@ fn receive_threads_set_by_the_operator_stay() {
     let Some(net) = Net::new(&["op"], 1500) else { return };
     let threaded = || net.run("sw", &["cat", "/sys/class/net/op0/threaded"]).1.trim().to_string();
     net.inside("sw", || {
+        // A veth has receive queues of its own only with GRO (or an XDP program).
+        net.run("sw", &["ethtool", "-K", "op0", "gro", "on"]);
         net.run("sw", &["sh", "-c", "echo 1 > /sys/class/net/op0/threaded"]);
         assert_eq!(threaded(), "1");
         let (mut factory, shared) = factory();
