@@ -55,6 +55,9 @@ pub const RING_SIZE: u32 = 2_048;
 pub const FILL_MAX: u32 = 2_048;
 /// See [`FILL_MAX`].
 pub const FILL_MIN: u32 = 64;
+/// Depth of a fill ring that has not run low for long: 6 % more frames a second than [`FILL_MAX`], measured with
+/// small frames.
+pub const FILL_CALM: u32 = 1_024;
 
 /// Frames moved at once between a worker's free list and the shared one.
 pub const FREE_BATCH: usize = 32;
@@ -96,6 +99,7 @@ const _: () = assert!(FRAME_ROOM * SEGMENTS_MAX >= FRAME_LEN_MAX);
 const _: () = assert!(FRAME_ROOM <= u16::MAX as usize);
 const _: () = assert!(RING_SIZE.is_power_of_two() && RING_SIZE as usize >= 2 * BURST);
 const _: () = assert!(FILL_MAX <= RING_SIZE && FILL_MIN as usize > SEGMENTS_MAX);
+const _: () = assert!(FILL_MIN <= FILL_CALM && FILL_CALM <= FILL_MAX);
 const _: () = assert!(PORTS_MAX < u16::MAX as usize && DOMAINS_MAX < 1 << 12);
 const _: () = assert!(FREE_LOCAL_MAX >= 2 * FREE_BATCH && FREE_BATCH <= BURST);
 const _: () = assert!(FRAMES_DEFAULT >= FRAMES_MIN && FRAMES_DEFAULT <= FRAMES_MAX);

@@ -187,6 +187,40 @@ fn every_receive_queue_becomes_a_port() {
 }
 
 #[test]
+fn interfaces_are_served_whatever_their_index() {
+    let Some(net) = Net::new(&["a"], 1500) else { return };
+    let (sw, inner) = (net.name("sw"), net.name("a"));
+    net.inside("sw", || {
+        let (mut factory, shared) = factory();
+        // The last one of the direct map, the first one of the hashed map, and one of a host that made many.
+        for index in ["65535", "65536", "3000000"] {
+            ip(&["-n", &sw, "link", "del", "a0"]);
+            let pair = ["link", "add", "a0", "index", index, "type", "veth", "peer", "name", "eth0", "netns", &inner];
+            ip(&[&["-n", &sw], &pair[..]].concat());
+            ip(&["-n", &sw, "link", "set", "a0", "up"]);
+            ip(&["-n", &inner, "link", "set", "eth0", "up"]);
+            ip(&["-n", &inner, "addr", "add", "10.9.0.1/24", "dev", "eth0"]);
+            let (mut port, attachment) = one(open(&mut factory, "a0"));
+            let mut pool = FramePool::new(Arc::clone(&shared));
+            send_numbered(&net, "a", 50);
+            let mut received = 0;
+            wait_for(&format!("50 frames of interface {index}"), || {
+                let mut frames = Frames::new();
+                port.rx(&mut pool, &mut frames);
+                received += frames.len();
+                frames.drain(..).for_each(|frame| pool.free(frame));
+                port.service(&mut pool).unwrap();
+                received >= 50
+            });
+            drop(attachment);
+            drop(pool);
+            shared.reclaim(port.close());
+        }
+        assert_eq!(free_frames(&shared), FRAMES as usize);
+    });
+}
+
+#[test]
 fn an_interface_that_is_down_can_be_attached() {
     let Some(net) = Net::new(&["dn"], 1500) else { return };
     net.inside("sw", || {

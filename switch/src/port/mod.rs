@@ -83,7 +83,7 @@ pub trait Port: Send {
         KernelCounters::default()
     }
 
-    /// Sets how many frames should wait in the fill ring. Frames in it already stay.
+    /// Sets how many frames may wait in the fill ring. Frames in it already stay.
     fn set_fill_target(&mut self, _frames: u32) {}
 
     /// Closes the port and gives back every frame it held. May block: control thread only.
@@ -97,7 +97,7 @@ pub struct PortSpec {
     pub interface: String,
     /// Its index.
     pub ifindex: u32,
-    /// Frames to keep in each queue's fill ring.
+    /// Most frames to keep in each queue's fill ring.
     pub fill_target: u32,
     /// Wait for a queue that its last owner, killed or closed, may not have let go of yet.
     pub patient: bool,

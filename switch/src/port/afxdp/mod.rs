@@ -18,6 +18,7 @@
 pub mod region;
 
 mod attach;
+mod depth;
 mod ethtool;
 mod features;
 mod held;

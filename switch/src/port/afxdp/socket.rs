@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use xsk_rs::FrameDesc;
 
+use super::depth::Depth;
 use super::held::Held;
 use super::umem::{Memory, Queues};
 use crate::limits::{BURST, ETHERNET_HEADER, FRAME_ROOM, FRAME_SIZE, RING_SIZE};
@@ -43,7 +44,7 @@ pub(super) struct AfxdpPort {
     pool: Arc<SharedPool>,
     held: Held,
     scratch: [FrameDesc; BURST],
-    fill_target: u32,
+    depth: Depth,
     /// Frames in the fill ring, or received and not yet taken.
     filled: u32,
     /// Frames put into the transmit ring that have not come back.
@@ -80,7 +81,7 @@ impl AfxdpPort {
             pool,
             held,
             scratch: [FrameDesc::default(); BURST],
-            fill_target: fill_target.min(RING_SIZE),
+            depth: Depth::new(fill_target.min(RING_SIZE)),
             filled: 0,
             in_flight: 0,
             unsent: 0,
@@ -217,8 +218,13 @@ impl AfxdpPort {
     /// Tops the fill ring up, in batches.
     #[inline]
     fn refill(&mut self, pool: &mut FramePool) {
-        while self.fill_target.saturating_sub(self.filled) >= FILL_BATCH.min(self.fill_target).max(1) {
-            let want = (self.fill_target - self.filled).min(BURST as u32) as usize;
+        let few = FILL_BATCH.min(self.depth.frames()).max(1);
+        if self.depth.frames().saturating_sub(self.filled) < few {
+            return;
+        }
+        self.depth.look(self.filled);
+        while self.depth.frames().saturating_sub(self.filled) >= few {
+            let want = (self.depth.frames() - self.filled).min(BURST as u32) as usize;
             let mut used = 0;
             while used < want {
                 let Some(frame) = pool.alloc() else { break };
@@ -393,7 +399,7 @@ impl Port for AfxdpPort {
     }
 
     fn set_fill_target(&mut self, frames: u32) {
-        self.fill_target = frames.min(RING_SIZE);
+        self.depth.set_limit(frames.min(RING_SIZE));
     }
 
     fn close(self: Box<Self>) -> Vec<Frame> {
