@@ -4,11 +4,11 @@ CARGO ?= cargo
 PROFILE := release
 BIN := target/$(PROFILE)
 
-.PHONY: help build demo test test-full lint unit loom sim veth bench bench-deps fuzz install clean
+.PHONY: help build demo test test-full lint unit loom sim instructions veth bench bench-deps fuzz install clean
 
 help:
 	@echo 'make demo           three containers joined by the switch, shown and removed (KEEP=1 leaves them up)'
-	@echo 'make test           every test: lint, unit, model checking, simulation, real veths, the demo (as root)'
+	@echo 'make test           every test: lint, unit, model checking, simulation, instruction counts, real veths, the demo (as root)'
 	@echo 'make test-full      the same with ten million simulated steps and a million real frames: takes long'
 	@echo 'make build          switchd and switchctl, optimised, in $(BIN)'
 	@echo 'make bench          criterion benches: checksums, the forwarding database, the whole path in memory'
@@ -33,7 +33,7 @@ test-full:
 	@scripts/deps.sh test
 	@VETH_FULL=1 SIM_FULL=1 scripts/test.sh
 
-lint unit loom sim veth:
+lint unit loom sim instructions veth:
 	@scripts/deps.sh test
 	@scripts/test.sh $@
 

@@ -11,7 +11,7 @@ want=${1:?usage: scripts/deps.sh build|demo|test|bench|fuzz}
 build=(cc:gcc make:make clang:clang m4:m4 pkg-config:pkg-config
   /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev)
 demo=(ip:iproute2 ping:iputils-ping python3:python3)
-test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables)
+test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables valgrind:valgrind)
 fuzz=(c++:g++)
 bench=(ovs-vswitchd:openvswitch-switch dpdk-testpmd:dpdk-dev)
 

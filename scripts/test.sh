@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests, all steps or those named: lint unit loom sim veth demo. Counts passed, failed and skipped
+# Runs the tests, all steps or those named: lint unit loom sim instructions veth demo. Counts passed, failed and skipped
 # over all of them, says what was skipped, and checks last that no namespace, process or link is left behind.
 # The last line is the sum: N passed, N failed, N skipped.
 set -uo pipefail
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 
 steps=("$@")
-((${#steps[@]})) || steps=(lint unit loom sim veth demo)
+((${#steps[@]})) || steps=(lint unit loom sim instructions veth demo)
 logs=$(mktemp -d /tmp/swtest.XXXXXX)
 # Every namespace of this run carries this prefix, and every process of a test has it in its environment, so that
 # leftovers can be found. Not exported: this script's own commands are none.
@@ -127,8 +127,8 @@ lint() {
 
 for step in "${steps[@]}"; do
   case $step in
-    lint | unit | loom | sim | veth | demo) ;;
-    *) echo "test.sh: '$step' is none of lint, unit, loom, sim, veth, demo" >&2; exit 2 ;;
+    lint | unit | loom | sim | instructions | veth | demo) ;;
+    *) echo "test.sh: '$step' is none of lint, unit, loom, sim, instructions, veth, demo" >&2; exit 2 ;;
   esac
 done
 links >"$logs/links"
@@ -146,6 +146,10 @@ for step in "${steps[@]}"; do
     sim)
       run sim "${marked[@]}" cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test golden \
         --test no_alloc --test fuzz_regressions --test tidy -- --nocapture
+      ;;
+    instructions)
+      # The optimised path under callgrind, against the committed counts: the same on a busy machine.
+      run instructions cargo bench --locked -p bench --bench instructions
       ;;
     veth)
       build && run veth "${marked[@]}" SWITCHD_BIN="$PWD/target/debug/switchd" SWITCHCTL_BIN="$PWD/target/debug/switchctl" \
