@@ -249,3 +249,49 @@ fn a_link_that_is_down_refuses_and_recovers() {
         assert_eq!(free_frames(&shared), FRAMES as usize);
     });
 }
+
+/// Takes one burst off a port and forgets it; how many frames it was.
+fn take(port: &mut Box<dyn Port>, pool: &mut FramePool) -> u32 {
+    let mut frames = Frames::new();
+    port.rx(pool, &mut frames);
+    let count = frames.len() as u32;
+    frames.drain(..).for_each(|frame| pool.free(frame));
+    count
+}
+
+/// Sends more than any ring here holds into a port that is not serviced meanwhile; how many frames found a place.
+fn depth(net: &Net, port: &mut Box<dyn Port>, pool: &mut FramePool, expected: u32) -> u32 {
+    send_numbered(net, "a", 1700);
+    let mut got = 0;
+    wait_for("the ring is used up", || {
+        got += take(port, pool);
+        got >= expected
+    });
+    // The kernel may still be at work on the rest, which must find no place.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    got += std::iter::repeat_with(|| take(port, pool)).take_while(|count| *count > 0).sum::<u32>();
+    port.service(pool).unwrap();
+    got
+}
+
+#[test]
+fn a_fill_ring_follows_its_target() {
+    let Some(net) = Net::new(&["a"], 1500) else { return };
+    net.inside("sw", || {
+        let (mut factory, shared) = factory();
+        let (mut port, attached) = one(open(&mut factory, "a0"));
+        let mut pool = FramePool::new(Arc::clone(&shared));
+        assert_eq!(depth(&net, &mut port, &mut pool, FILL), FILL);
+        port.set_fill_target(1536);
+        port.service(&mut pool).unwrap();
+        assert_eq!(depth(&net, &mut port, &mut pool, 1536), 1536, "a larger ring at once");
+        port.set_fill_target(128);
+        port.service(&mut pool).unwrap();
+        assert_eq!(depth(&net, &mut port, &mut pool, 1536), 1536, "what is in the ring stays there");
+        assert_eq!(depth(&net, &mut port, &mut pool, 128), 128, "but is not replaced");
+        drop(attached);
+        shared.reclaim(port.close());
+        drop(pool);
+        assert_eq!(free_frames(&shared), FRAMES as usize);
+    });
+}

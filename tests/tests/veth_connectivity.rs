@@ -1,10 +1,12 @@
-//! Containers reach each other through switchd: ping, UDP, TCP, IPv4 and IPv6, whatever their offloads are.
+//! Containers reach each other through switchd: ping, UDP, TCP, IPv4 and IPv6, whatever their offloads are, with VLAN
+//! tags and without.
 
 use std::net::IpAddr;
 
 use ctl::protocol::PortState;
 use tests::net::capture::{Capture, tshark_complaints};
 use tests::net::switchd::pods;
+use tests::net::tagging::{can_tag, tag_all};
 use tests::net::traffic::{UdpEcho, ping, tcp_transfer, udp_round_trip, udp_to, wait_reachable};
 use tests::net::{Container, Lab, Link, Switchd, full, report};
 
@@ -85,7 +87,7 @@ fn parallel_streams(a: &Container, b: &Container) {
 /// A small exchange of every kind, received frames judged by tshark.
 fn captures_are_clean(test: &str, lab: &Lab, a: &Container, b: &Container) {
     let captures = [Capture::start(a), Capture::start(b)];
-    pings_of_all_sizes(a, b, &[56, 1472]);
+    pings_of_all_sizes(a, b, &[56, 1452]);
     udp_of_all_sizes(a, b, &[1, 2, 63, 1400, 20_000]);
     tcp_both_ways(a, b, (a.v4(), b.v6()), 1 << 20);
     for capture in captures {
@@ -144,4 +146,78 @@ fn two_workers_and_two_queues_keep_tcp_whole() {
     parallel_streams(b, c);
     assert_no_checksum_errors(&containers);
     assert!(switch.stop().success());
+}
+
+/// A trunk each for two containers that tag, and an access port each for one that does not and one that tells a
+/// priority only. All of them are on one bridge.
+const VLANS: &str = r#"
+[[bridge]]
+name = "blue"
+[[bridge]]
+name = "green"
+[[port]]
+interface = "router0"
+trunk = { 10 = "blue", 20 = "green" }
+[[port]]
+interface = "probe0"
+bridge = "green"
+trunk = { 30 = "blue" }
+[[port]]
+interface = "web0"
+bridge = "blue"
+[[port]]
+interface = "phone0"
+bridge = "blue"
+"#;
+
+/// Every kind of traffic of containers that send VLAN tags; their kernels leave the checksums unfinished all the same.
+fn tagged_traffic_gets_through(test: &str, mtu: u32) {
+    let Some(mut lab) = Lab::new(test) else { return };
+    if !can_tag(test, "all of it", &lab) {
+        return;
+    }
+    let containers =
+        ["router0", "probe0", "web0", "phone0"].map(|end| lab.container(end, &Link { mtu, ..Link::default() }));
+    let [router, probe, web, phone] = &containers;
+    // Priority 5 in VLAN 10; VLAN 30; priority 6 and no VLAN.
+    for (container, control) in [(router, 0xa00a), (probe, 30), (phone, 0xc000)] {
+        tag_all(container, control, &lab);
+    }
+    let switch = Switchd::start(&lab, "", VLANS);
+    for container in &containers {
+        switch.wait_state(container.host_end(), PortState::Up);
+        assert!(container.offload("tx-checksumming"), "its checksums are to arrive unfinished");
+        assert!(!container.offload("tx-vlan-offload"), "{:?}", switch.port(container.host_end()).notes);
+    }
+    // The longest that fits: IPv6 has the longer header, 40 bytes, and ICMP and UDP take 8 more.
+    let fits = mtu as usize - 48;
+    for (a, b) in [(router, web), (router, probe), (phone, web), (phone, router)] {
+        for (from, to) in [(a, b), (b, a)] {
+            wait_reachable(from, to.v4());
+            wait_reachable(from, to.v6());
+        }
+        pings_of_all_sizes(a, b, &[56, fits]);
+        udp_of_all_sizes(a, b, &[0, 1, 1400, fits, 20_000]);
+        tcp_both_ways(a, b, (a.v4(), b.v6()), 8 << 20);
+        tcp_both_ways(a, b, (a.v6(), b.v4()), 1 << 20);
+    }
+    captures_are_clean(test, &lab, router, web);
+    captures_are_clean(test, &lab, phone, probe);
+    assert_no_checksum_errors(&containers);
+    for port in switch.ports() {
+        assert!(port.checksums_finished > 1000, "{}: only {}", port.interface, port.checksums_finished);
+    }
+    let vlans = containers.each_ref().map(|container| switch.fdb_entry(&container.mac_text()).map(|entry| entry.vlan));
+    assert_eq!(vlans, [Some(10), Some(30), Some(0), Some(0)], "the trunks' containers did send tags");
+    assert!(switch.stop().success());
+}
+
+#[test]
+fn tagged_traffic_gets_through_trunks_and_access_ports() {
+    tagged_traffic_gets_through("tagged_traffic_gets_through_trunks_and_access_ports", 1500);
+}
+
+#[test]
+fn tagged_traffic_in_big_frames_gets_through() {
+    tagged_traffic_gets_through("tagged_traffic_in_big_frames_gets_through", 9000);
 }

@@ -24,6 +24,7 @@ pub mod process;
 pub mod raw;
 pub mod stations;
 pub mod switchd;
+pub mod tagging;
 pub mod traffic;
 
 /// First part of every namespace's name; `SWT_PREFIX` may lengthen it, to tell runs apart.

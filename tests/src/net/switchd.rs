@@ -17,8 +17,8 @@ use super::process::{Output, Process, output, wait_for};
 /// How long a switch may take to start: the largest test attaches 256 ports.
 const START: Duration = Duration::from_secs(60);
 
-/// How long it may take to end.
-const END: Duration = Duration::from_secs(10);
+/// How long it may take to end: the largest test closes 256 ports, and the kernel takes its time for each.
+const END: Duration = Duration::from_secs(30);
 
 /// A switchd in a lab's host namespace. Killed when dropped; its log is shown if the test failed.
 #[derive(Debug)]
@@ -49,6 +49,16 @@ impl Switchd {
             .unwrap_or_else(|(status, said)| panic!("switchd ended at start ({status}):\n{said}"))
     }
 
+    /// As [`start`](Self::start), through `wrapper`: a program that ends by replacing itself with the command that
+    /// follows its own arguments.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_through(lab: &Lab, wrapper: &[&str], keys: &str, body: &str) -> Switchd {
+        Switchd::try_start_through(lab, wrapper, "control", keys, body)
+            .unwrap_or_else(|(status, said)| panic!("switchd ended at start ({status}):\n{said}"))
+    }
+
     /// As [`start_named`](Self::start_named), for a start that may be refused.
     ///
     /// # Errors
@@ -57,13 +67,23 @@ impl Switchd {
     /// # Panics
     /// When it is neither ready nor ended in time.
     pub fn try_start(lab: &Lab, name: &str, keys: &str, body: &str) -> Result<Switchd, (ExitStatus, String)> {
+        Switchd::try_start_through(lab, &[], name, keys, body)
+    }
+
+    fn try_start_through(
+        lab: &Lab,
+        wrapper: &[&str],
+        name: &str,
+        keys: &str,
+        body: &str,
+    ) -> Result<Switchd, (ExitStatus, String)> {
         let file = |extension: &str| lab.files().join(format!("{name}.{extension}"));
         let (socket, config, notify) = (file("sock"), file("toml"), file("notify"));
         write(&config, &configuration(&socket, keys, body));
         let _ = fs::remove_file(&notify);
         let listener = UnixDatagram::bind(&notify).expect("a datagram socket can be made");
         listener.set_nonblocking(true).expect("it can be non-blocking");
-        let mut command = lab.host().command(&binary("switchd", "SWITCHD_BIN"));
+        let mut command = through(lab, wrapper);
         command.arg("--config").arg(&config).env("NOTIFY_SOCKET", &notify).env("RUST_BACKTRACE", "1");
         let process = Process::start(command, &file("log"));
         let mut switch = Switchd { process, socket, config, keys: keys.to_owned() };
@@ -230,13 +250,19 @@ impl Drop for Switchd {
     }
 }
 
-/// Runs `switchd ARGUMENTS` in the lab to its end, through `wrapper` (a program that takes a command), if any.
-pub fn switchd_output(lab: &Lab, wrapper: &[&str], arguments: &[&str]) -> Output {
+/// `switchd` in the lab, through `wrapper` (a program and its arguments, that takes a command behind them), if any.
+fn through(lab: &Lab, wrapper: &[&str]) -> Command {
     let program = binary("switchd", "SWITCHD_BIN");
     let mut all: Vec<&str> = wrapper.to_vec();
     all.push(&program);
-    all.extend(arguments);
-    output(lab.host().command(all[0]).args(&all[1..]))
+    let mut command = lab.host().command(all[0]);
+    command.args(&all[1..]);
+    command
+}
+
+/// Runs `switchd ARGUMENTS` in the lab to its end, through `wrapper`, if any.
+pub fn switchd_output(lab: &Lab, wrapper: &[&str], arguments: &[&str]) -> Output {
+    output(through(lab, wrapper).args(arguments))
 }
 
 /// A configuration with its control socket.

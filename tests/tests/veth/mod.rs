@@ -144,7 +144,7 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// UDP datagrams numbered from 0, to an address that answers no ARP, so that nothing else happens.
 pub fn send_numbered(net: &Net, container: &str, count: u32) {
-    let mac = ["neigh", "add", "10.9.0.99", "lladdr", "02:00:00:00:00:63", "dev", "eth0"];
+    let mac = ["neigh", "replace", "10.9.0.99", "lladdr", "02:00:00:00:00:63", "dev", "eth0"];
     ip(&[&["-n", &net.name(container)], &mac[..]].concat());
     net.inside(container, || {
         let socket = UdpSocket::bind("10.9.0.1:7000").unwrap();

@@ -240,6 +240,36 @@ fn ports_added_one_by_one_leave_enough_of_the_pool() {
 }
 
 #[test]
+fn what_a_detached_port_held_is_handed_out_again() {
+    let mut bench = three(1);
+    for (ifindex, name) in [(4, "d"), (5, "e")] {
+        let add = ctl::protocol::AddPort { interface: name.into(), bridge: Some("pods".into()), ..Default::default() };
+        bench.ask(Request::AddPort(add)).unwrap();
+        bench.up(ifindex, name);
+    }
+    let ring = |bench: &Bench, name: &str| bench.lab().filled[name];
+    let all = |bench: &Bench| ["a", "b", "c", "d", "e"].map(|name| ring(bench, name)).iter().sum::<usize>();
+    let (half, slack) = (FRAMES_DEFAULT as usize / 2, 2 * FILL_MIN as usize);
+    let (before, given) = (ring(&bench, "e"), ring(&bench, "d"));
+    assert!(before < FILL_MAX as usize, "five quiet ports cannot all have full rings: {before}");
+    // Its interface goes: the ring of the last port grows, by no more than what came back.
+    bench.event(LinkEvent::Gone { ifindex: 4 });
+    bench.settle();
+    let waiting = ring(&bench, "e");
+    assert!(waiting > before && waiting <= before + given, "{before}, then {waiting} of {given} more");
+    assert_eq!(bench.port("e").fill_frames as usize, waiting, "what is shown is what the ring has");
+    // It comes back and gets what was left for it; all together keep to their half of the pool.
+    bench.up(6, "d");
+    assert!(ring(&bench, "d") >= FILL_MIN as usize && all(&bench) <= half + slack, "{}", all(&bench));
+    // Removed for good: four ports, four even shares.
+    bench.ask(Request::DelPort { port: "d".to_string() }).unwrap();
+    bench.settle();
+    assert_eq!(ring(&bench, "e"), half / 4);
+    assert!(ring(&bench, "e") > waiting && all(&bench) - ring(&bench, "d") <= half + slack);
+    bench.end();
+}
+
+#[test]
 fn a_port_with_many_queues_counts_as_many_rings() {
     let mut bench = Bench::new(THREE, 1);
     bench.lab().queues.insert("a".to_string(), 16);
