@@ -95,6 +95,39 @@ impl Partial {
     /// `None`: complete, absent, not TCP or UDP, a fragment, or malformed.
     #[inline]
     pub fn find(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Self> {
+        match Self::find_plain(head, l3_offset, ethertype) {
+            Some(answer) => answer,
+            None => Self::find_anywhere(head, l3_offset, ethertype),
+        }
+    }
+
+    /// The answer for what most frames are: TCP or UDP over IPv4 without options, whole, in no tunnel. `None` where
+    /// [`find_anywhere`](Self::find_anywhere) has to look.
+    #[inline]
+    fn find_plain(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Option<Self>> {
+        // Up to the checksum field of TCP behind an IPv4 header.
+        let packet: &[u8; transport::IPV4_HEADER + 18] = head.get(l3_offset..)?.first_chunk()?;
+        if ethertype != transport::ETHERTYPE_IPV4 || packet[0] != 0x45 {
+            return None;
+        }
+        let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        let len = usize::from(word(2)).checked_sub(transport::IPV4_HEADER)?;
+        let field = match packet[9] {
+            transport::TCP if len >= transport::TCP_HEADER => 36,
+            transport::UDP if usize::from(word(24)) == len && len >= transport::UDP_HEADER => 26,
+            _ => return None,
+        };
+        if word(6) & transport::IPV4_FRAGMENTED != 0 || field == 26 && transport::is_tunnel_port(word(22)) {
+            return None;
+        }
+        let address = |at: usize| u64::from(word(at)) + u64::from(word(at + 2));
+        let sum = address(12) + address(16) + len as u64 + u64::from(packet[9]);
+        let start = l3_offset + transport::IPV4_HEADER;
+        Some((word(field) == fold(sum)).then_some(Self { start, len, field: l3_offset + field }))
+    }
+
+    /// Looks behind further tags, IPv6 extension headers, options and one level of tunnel.
+    fn find_anywhere(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Self> {
         let (l3_offset, ethertype) = transport::skip_tags(head, l3_offset, ethertype)?;
         let outer = transport::locate(head, l3_offset, ethertype)?;
         // Inner first: there the outer field may hold its final value, which matches its own pair by chance only.

@@ -1,9 +1,10 @@
 //! Last stage: acts on the verdicts. Finishes checksums, sets the egress tag, floods by reference,
 //! queues frames by egress port, counts what is dropped.
 
+use super::checksum::Partial;
 use super::parse::ETHERTYPE_VLAN;
 use super::vlan::{egress_tci, retag};
-use super::{Burst, Ctx, Meta, Verdict, checksum};
+use super::{Burst, Ctx, Meta, Verdict};
 use crate::ids::PortId;
 use crate::limits::{SEGMENTS_MAX, VLAN_TAG};
 use crate::port::Frame;
@@ -82,9 +83,13 @@ fn fits(frame: &Frame, tci: Option<u16>, untagged_len_max: usize) -> bool {
 /// receiver gets the frame as a new one and verifies it, so the sum is finished here, once.
 #[inline]
 fn finish_checksum(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta) {
-    let (head, tail) = ctx.pool.region().split_mut(frame);
-    if checksum::finish_partial(head, meta.l3_offset as usize, meta.ethertype, tail) == checksum::Finish::Finished {
-        ctx.stats.port(meta.port).checksums_finished.add(1);
+    let (l3_offset, ethertype) = (meta.l3_offset as usize, meta.ethertype);
+    if let Some(partial) = Partial::find(ctx.pool.region().head(frame), l3_offset, ethertype) {
+        let (head, tail) = ctx.pool.region().split_mut(frame);
+        if let Some(value) = partial.value(head, tail) {
+            partial.write(head, value);
+            ctx.stats.port(meta.port).checksums_finished.add(1);
+        }
     }
 }
 

@@ -31,13 +31,13 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
-const IPV4_HEADER: usize = 20;
+pub(super) const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
-const UDP_HEADER: usize = 8;
-const TCP_HEADER: usize = 20;
+pub(super) const UDP_HEADER: usize = 8;
+pub(super) const TCP_HEADER: usize = 20;
 
 /// IPv4 flags and offset word: any bit of "more fragments" or of the offset (RFC 791).
-const IPV4_FRAGMENTED: u16 = 0x3fff;
+pub(super) const IPV4_FRAGMENTED: u16 = 0x3fff;
 /// The same in the IPv6 fragment header (RFC 8200 section 4.5).
 const IPV6_FRAGMENTED: u16 = 0xfff9;
 
@@ -116,6 +116,12 @@ pub fn skip_tags(head: &[u8], offset: usize, ethertype: u16) -> Option<(usize, u
     Some((offset, ethertype))
 }
 
+/// True for the UDP ports of VXLAN and Geneve.
+#[inline]
+pub(super) fn is_tunnel_port(port: u16) -> bool {
+    VXLAN_PORTS.contains(&port) || port == GENEVE_PORT
+}
+
 /// The IP payload one tunnel further in: VXLAN or Geneve over UDP by destination port, GRE, or IP in IP. `None`
 /// when `outer` is no such tunnel or the inner packet does not fit in it.
 #[inline]
@@ -124,7 +130,7 @@ pub fn locate_tunnelled(head: &[u8], outer: &Transport) -> Option<Transport> {
         UDP => {
             let header: &[u8; UDP_HEADER] = chunk(head, outer.start)?;
             let port = u16::from_be_bytes([header[2], header[3]]);
-            if !VXLAN_PORTS.contains(&port) && port != GENEVE_PORT {
+            if !is_tunnel_port(port) {
                 return None;
             }
             locate_overlay(head, outer.start + UDP_HEADER, port)?
