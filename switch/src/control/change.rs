@@ -9,6 +9,7 @@ use ctl::protocol::{AddFdb, AddPort, DelFdb, Done, ErrorBody, FdbFlush, PortSett
 
 use super::ageing::{Flush, Then, Ticket};
 use super::dump::FlushStream;
+use super::fill::Division;
 use super::requests::Answer;
 use super::server::Reply;
 use super::{Control, tell_service_manager};
@@ -205,10 +206,10 @@ impl Control {
         }
         for port in &self.config.ports {
             if self.ports.by_name(&port.interface).is_none() {
-                let _ = self.ports.add(&port.interface);
+                let _ = self.ports.add(&port.interface, true);
             }
         }
-        self.divide_pool();
+        self.divide_pool(Division::More);
         self.changed = true;
         self.look = true;
     }

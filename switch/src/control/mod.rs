@@ -122,7 +122,7 @@ impl Control {
             let _ = control.domains.add(&bridge.name);
         }
         for port in &config.ports {
-            let _ = control.ports.add(&port.interface);
+            let _ = control.ports.add(&port.interface, false);
         }
         control.missing_features().iter().for_each(|line| tracing::info!("{line}"));
         control

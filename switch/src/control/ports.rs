@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Control;
 use super::ageing::{Flush, Then};
 use super::closer::Job;
-use super::fill::Fill;
+use super::fill::{Division, Fill};
 use super::links::Link;
 use super::receive::Meter;
 use super::view::{FreeIds, place};
@@ -33,6 +33,8 @@ pub(super) struct Slot {
     pub interface: String,
     /// False once it left the configuration.
     pub configured: bool,
+    /// It came after start, by reload or request.
+    pub added: bool,
     pub life: Life,
 }
 
@@ -147,14 +149,14 @@ impl PortTable {
         self.slots.iter_mut().flatten()
     }
 
-    /// Numbers a new port; `None` while no number is free.
-    pub fn add(&mut self, interface: &str) -> Option<PortId> {
+    /// Numbers a new port, `added` after start; `None` while no number is free.
+    pub fn add(&mut self, interface: &str, added: bool) -> Option<PortId> {
         let id = self.free.take()?;
         if self.slots.len() <= id.index() {
             self.slots.resize_with(id.index() + 1, || None);
         }
-        let slot =
-            Slot { id, interface: interface.to_string(), configured: true, life: Life::Waiting(Waiting::default()) };
+        let life = Life::Waiting(Waiting::default());
+        let slot = Slot { id, interface: interface.to_string(), configured: true, added, life };
         *self.slots.get_mut(id.index())? = Some(slot);
         self.by_name.insert(interface.to_string(), id);
         Some(id)
@@ -318,7 +320,7 @@ impl Control {
         let attached = Attached { serial, link, owners, attachment, report, meter, fill };
         slot.life = Life::Attached(Box::new(attached));
         self.changed = true;
-        self.divide_pool();
+        self.divide_pool(Division::More);
         self.insert_statics(id);
     }
 
@@ -408,7 +410,7 @@ impl Control {
         {
             *life = Life::Waiting(std::mem::take(&mut detaching.after));
             self.look = true;
-            self.divide_pool();
+            self.divide_pool(Division::Fewer);
         }
     }
 
