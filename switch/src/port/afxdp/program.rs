@@ -10,7 +10,7 @@
 //! `ports` is a hash map from interface index to the first slot of the interface, `xsks` the map of sockets. A
 //! frame without a socket goes on to the host's stack. One program rather than one per port, because the
 //! kernel calls up to 48 different XDP programs directly and any further one through a retpoline
-//! (kernel/bpf/dispatcher.c). Used by the control thread only.
+//! (kernel/bpf/dispatcher.c). Attached by the control thread, detached by the one that closes ports.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
