@@ -295,3 +295,29 @@ fn a_fill_ring_follows_its_target() {
         assert_eq!(free_frames(&shared), FRAMES as usize);
     });
 }
+
+#[test]
+fn ports_close_side_by_side_while_another_opens() {
+    let Some(net) = Net::new(&["a", "b", "c", "d"], 1500) else { return };
+    net.inside("sw", || {
+        let (mut factory, shared) = factory();
+        // Each round attaches again what the one before gave up: a socket that lingered would refuse it.
+        for _ in 0..3 {
+            let closing = ["a0", "b0", "c0"].map(|name| one(open(&mut factory, name)));
+            let close = |(port, attached): (Box<dyn Port>, _)| {
+                drop(attached);
+                let held = port.held();
+                let frames = port.close();
+                assert_eq!((frames.len(), held), (FILL as usize, FILL as usize));
+                shared.reclaim(frames);
+            };
+            std::thread::scope(|scope| {
+                for port in closing {
+                    scope.spawn(|| close(port));
+                }
+                close(one(open(&mut factory, "d0")));
+            });
+            assert_eq!(free_frames(&shared), FRAMES as usize);
+        }
+    });
+}

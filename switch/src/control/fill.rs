@@ -1,8 +1,8 @@
 //! How many frames of the pool may wait in each fill ring.
 //!
-//! Half of the pool is for the ports known at start, divided evenly among their rings. Ports added later share in what is
-//! left of three quarters: each takes a sixteenth of it, so that the first dozens differ little (with the
-//! default pool and two ports in the file 512, 484, 457, ..., the 20th 195), and none of them takes all. A ring gives back
+//! Half of the pool is for the ports known at start, divided evenly among their rings. Ports added later share in what
+//! is left of three quarters: each takes a sixteenth of it, so that the first dozens differ little (with the default
+//! pool and two ports in the file 512, 484, 457, ..., the 20th 195), and none of them takes all. A ring gives back
 //! only by receiving, so what a quiet ring was once promised stays in it: a ring grows only into what no other ring
 //! was promised. Control thread.
 

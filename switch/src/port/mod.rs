@@ -86,7 +86,8 @@ pub trait Port: Send {
     /// Sets how many frames may wait in the fill ring. Frames in it already stay.
     fn set_fill_target(&mut self, _frames: u32) {}
 
-    /// Closes the port and gives back every frame it held. May block: control thread only.
+    /// Closes the port and gives back every frame it held. May block: for the control thread and its closing threads,
+    /// or for a worker that ends. Several ports may close at the same time.
     fn close(self: Box<Self>) -> Vec<Frame>;
 }
 
@@ -117,7 +118,7 @@ pub struct AttachReport {
 }
 
 /// Settings of an attached interface that end with it; dropping it detaches and undoes them.
-/// Control thread only; may block.
+/// Control thread, and the closing thread that drops it; may block.
 pub trait Attachment: Send {
     /// Moves the kernel's receive work of this interface to a thread of its own (`true`: throughput)
     /// or back to the sender's core (`false`: latency). Never called, it leaves the interface as it is; called, what

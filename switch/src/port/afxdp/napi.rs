@@ -2,7 +2,8 @@
 //!
 //! Without it the sender's core does that work, one packet at a time; with it a kernel thread does, in batches. The
 //! thread must never run on a worker's core (that halves the rate), so it is pinned to the others. The setting
-//! outlives the XDP program and the process: what was found is put back at detach. Control thread only.
+//! outlives the XDP program and the process: what was found is put back at detach. Control thread, and the thread
+//! that closes ports.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

@@ -2,7 +2,8 @@
 //!
 //! The kernel tells the index of the far end and the number that our namespace gave to its namespace; the
 //! namespace itself is found by asking for the number of every namespace that has a name or a process. No
-//! descriptor of it is kept: an open one would keep a dead container's interfaces alive. Control thread only.
+//! descriptor of it is kept: an open one would keep a dead container's interfaces alive. Control thread,
+//! and the thread that closes ports.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

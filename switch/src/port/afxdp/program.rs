@@ -12,7 +12,8 @@
 //! interfaces. With the hash map alone the sender's core, which runs this for every frame, was 3 % slower. `xsks` is
 //! the map of sockets; its slot 0 stays empty, so that 0 says "no port". A frame without a socket goes on to the
 //! host's stack. One program rather than one per port, because the kernel calls up to 48 different XDP programs
-//! directly and any further one through a retpoline (kernel/bpf/dispatcher.c). Used by the control thread only.
+//! directly and any further one through a retpoline (kernel/bpf/dispatcher.c). Attached by the control thread,
+//! detached by the one that closes ports.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;

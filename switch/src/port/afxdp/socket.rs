@@ -1,8 +1,8 @@
 //! One AF_XDP socket as a [`Port`]: four rings shared with the kernel and the account of what it holds.
 //!
-//! Driven by the worker that owns the queue; opened and closed by the control thread. Every chunk handed to the
-//! kernel is entered in [`Held`] and taken out when it comes back, so that whatever happens to the interface,
-//! `close` returns exactly what the port was given.
+//! Driven by the worker that owns the queue; opened by the control thread, closed by its closing threads. Every chunk
+//! handed to the kernel is entered in [`Held`] and taken out when it comes back, so that whatever happens to the
+//! interface, `close` returns exactly what the port was given.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -403,11 +403,15 @@ impl Port for AfxdpPort {
     }
 
     fn close(self: Box<Self>) -> Vec<Frame> {
+        let last = self.socket().try_clone_to_owned();
         let AfxdpPort { queues, pool, mut held, partial, .. } = *self;
-        // Unmaps the rings and closes the socket. The kernel unbinds it before close returns
-        // (`xsk_release` waits for readers): from here on it neither reads nor writes our chunks. (This is the last
-        // reference: descriptors are close-on-exec, and the switch starts no other programs.)
+        // Unmaps the rings and closes the ring library's descriptor, under the lock that opening a port takes too. Ours
+        // keeps the socket open, so that nobody waits for that lock while the kernel waits for its readers.
         drop(queues);
+        // The kernel unbinds the socket before close returns (`xsk_release` waits for readers): from here on it neither
+        // reads nor writes our chunks. (This is the last reference: descriptors are close-on-exec, and the switch
+        // starts no other programs. If there was no second descriptor to be had, the one above was the last.)
+        drop(last);
         let mut frames = Vec::with_capacity(held.count());
         let mut rest = partial;
         while let Some(frame) = rest {
