@@ -3,7 +3,7 @@
 use bench::campaign::{alternated, present};
 use bench::device::{Kind, Settings, port_loop};
 use bench::error::{Error, Result};
-use bench::load::{Load, frame};
+use bench::load::{self, Load, frame};
 use bench::report::{self, Row};
 use bench::search::{self, Goal};
 use bench::stop::Stop;
@@ -186,11 +186,12 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
         options.load.iter().try_for_each(|load| load.check_paced())?;
     }
     let settings = options.common.settings(1500);
+    let loads = load::present(&options.load)?;
     let plan: Vec<(Load, Kind)> = options
         .common
         .plan(&settings)?
         .into_iter()
-        .flat_map(|kind| options.load.iter().map(move |load| (*load, kind)))
+        .flat_map(|kind| loads.iter().map(move |load| (*load, kind)))
         .filter(|(load, kind)| kind.supports(*load))
         .collect();
     let offer = |load| Offer {
@@ -207,7 +208,7 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
         show_trial,
     )?;
     let mut rows = Vec::new();
-    for load in &options.load {
+    for load in &loads {
         let of_load: Vec<&Trial> = trials.iter().filter(|t| t.load == *load && !t.void).collect();
         let values: Vec<(Kind, f64)> = of_load.iter().map(|t| (t.device, t.delivered_pps / 1e6)).collect();
         let remark = |kind| {

@@ -76,7 +76,7 @@ impl Kind {
 
     /// Whether the load can reach the device: live XDP frames enter a veth only where its far end runs XDP.
     pub fn supports(self, load: Load) -> bool {
-        load == Load::Socket || !matches!(self, Kind::Bridge | Kind::Wire)
+        load != Load::Flood || !matches!(self, Kind::Bridge | Kind::Wire)
     }
 
     /// The rig it is measured on. Devices that do not complete the partial checksums of a veth get containers that
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn flood_needs_xdp_on_the_host_end() {
         assert!(Kind::Bridge.supports(Load::Socket) && !Kind::Bridge.supports(Load::Flood));
-        assert!(!Kind::Wire.supports(Load::Flood));
+        assert!(!Kind::Wire.supports(Load::Flood) && Kind::Wire.supports(Load::Pktgen));
         for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd, Kind::Loop] {
             assert!(kind.supports(Load::Flood));
         }

@@ -6,6 +6,7 @@
 pub mod flood;
 pub mod frame;
 pub mod pace;
+pub mod pktgen;
 pub mod socket;
 
 use crate::error::{Error, Result};
@@ -25,6 +26,8 @@ pub enum Load {
     Socket,
     /// Live XDP frames redirected into the container's interface: several times what any device can take.
     Flood,
+    /// The kernel's own packet generator: an skb per frame, made in the kernel, without a socket.
+    Pktgen,
 }
 
 impl Load {
@@ -33,6 +36,18 @@ impl Load {
         match self {
             Load::Socket => "socket",
             Load::Flood => "flood",
+            Load::Pktgen => "pktgen",
+        }
+    }
+
+    /// Checks that the kernel can offer it.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] with what is missing.
+    pub fn available(self) -> Result<()> {
+        match self {
+            Load::Socket | Load::Flood => Ok(()),
+            Load::Pktgen => pktgen::available(),
         }
     }
 
@@ -42,10 +57,28 @@ impl Load {
     /// [`Error::Generator`] for the flood load.
     pub fn check_paced(self) -> Result<()> {
         match self {
-            Load::Socket => Ok(()),
+            Load::Socket | Load::Pktgen => Ok(()),
             Load::Flood => Err(fault(self, "the kernel runs live frames in one go, at no set rate; use socket load")),
         }
     }
+}
+
+/// The loads of `wanted` that this kernel can offer; the others are named on stderr and skipped.
+///
+/// # Errors
+/// [`Error::Absent`] when none is left.
+pub fn present(wanted: &[Load]) -> Result<Vec<Load>> {
+    let mut there = Vec::new();
+    for load in wanted {
+        match load.available() {
+            Ok(()) => there.push(*load),
+            Err(absent) => eprintln!("skipped: {absent}"),
+        }
+    }
+    if there.is_empty() {
+        return Err(Error::Absent { device: "every load", why: "nothing to offer; choose with --load".into() });
+    }
+    Ok(there)
 }
 
 /// What a generator shall do.
@@ -119,6 +152,7 @@ pub fn start(load: Load, job: Job) -> Result<JoinHandle<Result<Sent>>> {
     netns::spawn(&netns, Some(core), move || match load {
         Load::Socket => socket::send(&job),
         Load::Flood => flood::send(&job),
+        Load::Pktgen => pktgen::send(&job),
     })
 }
 
