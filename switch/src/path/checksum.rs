@@ -103,16 +103,16 @@ impl Partial {
 
     /// The answer for what most frames are: TCP or UDP over IPv4 without options, whole, in no tunnel. `None` where
     /// [`find_anywhere`](Self::find_anywhere) has to look.
-    #[inline]
-    fn find_plain(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Option<Self>> {
+    #[inline(always)]
+    pub(super) fn find_plain(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Option<Self>> {
         // Up to the checksum field of TCP behind an IPv4 header.
         let packet: &[u8; transport::IPV4_HEADER + 18] = head.get(l3_offset..)?.first_chunk()?;
         if ethertype != transport::ETHERTYPE_IPV4 || packet[0] != 0x45 {
             return None;
         }
         let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
-        let len = usize::from(word(2)).checked_sub(transport::IPV4_HEADER)?;
-        let field = match packet[9] {
+        let (len, protocol) = (usize::from(word(2)).checked_sub(transport::IPV4_HEADER)?, packet[9]);
+        let field = match protocol {
             transport::TCP if len >= transport::TCP_HEADER => 36,
             transport::UDP if usize::from(word(24)) == len && len >= transport::UDP_HEADER => 26,
             _ => return None,
@@ -120,14 +120,18 @@ impl Partial {
         if word(6) & transport::IPV4_FRAGMENTED != 0 || field == 26 && transport::is_tunnel_port(word(22)) {
             return None;
         }
-        let address = |at: usize| u64::from(word(at)) + u64::from(word(at + 2));
-        let sum = address(12) + address(16) + len as u64 + u64::from(packet[9]);
+        // In native order on both sides, as in `sum`: no swapping of words that may be compared as they are.
+        let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, ..] = *packet;
+        let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let rest = u64::from((len as u16).to_be()) + u64::from(u16::from(protocol).to_be());
+        let sum = fold((addresses >> 32) + (addresses & PAIR) + rest);
+        let found = u16::from_ne_bytes([packet[field], packet[field + 1]]);
         let start = l3_offset + transport::IPV4_HEADER;
-        Some((word(field) == fold(sum)).then_some(Self { start, len, field: l3_offset + field }))
+        Some((found == sum).then_some(Self { start, len, field: l3_offset + field }))
     }
 
     /// Looks behind further tags, IPv6 extension headers, options and one level of tunnel.
-    fn find_anywhere(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Self> {
+    pub(super) fn find_anywhere(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Self> {
         let (l3_offset, ethertype) = transport::skip_tags(head, l3_offset, ethertype)?;
         let outer = transport::locate(head, l3_offset, ethertype)?;
         // Inner first: there the outer field may hold its final value, which matches its own pair by chance only.

@@ -16,6 +16,10 @@ pub fn learn(ctx: &mut Ctx<'_>, burst: &mut Burst) {
         if !port.flags.learning || meta.src == Mac::ZERO || known == Some((key, meta.port)) {
             continue;
         }
+        if ctx.fdb.is_fresh(key, meta.port, ctx.now_s) {
+            known = Some((key, meta.port));
+            continue;
+        }
         let limits = LearnLimits { port_max: port.mac_limit };
         let stats = ctx.stats.port(meta.port);
         match ctx.fdb.learn(key, meta.port, ctx.now_s, limits) {

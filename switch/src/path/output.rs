@@ -83,13 +83,28 @@ fn fits(frame: &Frame, tci: Option<u16>, untagged_len_max: usize) -> bool {
 /// receiver gets the frame as a new one and verifies it, so the sum is finished here, once.
 #[inline]
 fn finish_checksum(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta) {
-    let (l3_offset, ethertype) = (meta.l3_offset as usize, meta.ethertype);
-    if let Some(partial) = Partial::find(ctx.pool.region().head(frame), l3_offset, ethertype) {
-        let (head, tail) = ctx.pool.region().split_mut(frame);
-        if let Some(value) = partial.value(head, tail) {
-            partial.write(head, value);
-            ctx.stats.port(meta.port).checksums_finished.add(1);
-        }
+    match Partial::find_plain(ctx.pool.region().head(frame), meta.l3_offset as usize, meta.ethertype) {
+        Some(None) => {}
+        Some(Some(partial)) => finish(ctx, frame, meta, partial),
+        None => finish_anywhere(ctx, frame, meta),
+    }
+}
+
+/// The same for what is not plain TCP or UDP over IPv4. Apart, so that the short way keeps few registers busy.
+#[inline(never)]
+fn finish_anywhere(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta) {
+    let head = ctx.pool.region().head(frame);
+    if let Some(partial) = Partial::find_anywhere(head, meta.l3_offset as usize, meta.ethertype) {
+        finish(ctx, frame, meta, partial);
+    }
+}
+
+#[inline(never)]
+fn finish(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta, partial: Partial) {
+    let (head, tail) = ctx.pool.region().split_mut(frame);
+    if let Some(value) = partial.value(head, tail) {
+        partial.write(head, value);
+        ctx.stats.port(meta.port).checksums_finished.add(1);
     }
 }
 

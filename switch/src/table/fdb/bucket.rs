@@ -46,6 +46,7 @@ impl Bucket {
     /// The first slot bound to `key`, live or not.
     ///
     /// All keys are compared before the one branch: which slot an address is in cannot be predicted.
+    #[inline]
     pub(super) fn match_key(&self, key: u64) -> Option<&Slot> {
         let mut matches = 0u32;
         for (index, slot) in self.slots.iter().enumerate() {
@@ -97,6 +98,15 @@ impl Slot {
         }
         let (found, live) = self.read()?;
         (found == key).then_some(live)
+    }
+
+    /// What this slot says of `key`, if it holds it and stands still meanwhile. Writes nothing.
+    #[inline]
+    pub(super) fn peek(&self, key: u64) -> Option<Value> {
+        let value = Value::from_word(self.value.load(Ordering::Acquire));
+        // As in `read`: the key between two reads of one value is that value's.
+        let found = self.key.load(Ordering::Acquire);
+        (found == key && self.value.load(Ordering::Acquire) == value.word()).then_some(value)
     }
 
     /// The live entry of this slot, key and value of one binding. Writes nothing.

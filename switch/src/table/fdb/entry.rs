@@ -84,6 +84,7 @@ impl Kind {
     }
 
     /// `None` for 0, the code of a slot without an entry, and for codes no kind has.
+    #[inline]
     const fn from_code(code: u64) -> Option<Kind> {
         match code {
             1 => Some(Kind::Dynamic),
@@ -162,10 +163,18 @@ impl Value {
     }
 
     /// What the slot says, or `None` while it holds no entry.
+    #[inline]
     pub(super) fn hit(self) -> Option<Hit> {
         let kind = Kind::from_code(self.0 >> KIND_SHIFT & ((1 << KIND_BITS) - 1))?;
         let port = PortId::new((self.0 >> PORT_SHIFT & ((1 << PORT_BITS) - 1)) as usize)?;
         Some(Hit { port, kind, stamp_s: self.0 as u32 })
+    }
+
+    /// True if the slot says just that.
+    #[inline]
+    pub(super) fn says(self, hit: Hit) -> bool {
+        let contents = (1 << GENERATION_SHIFT) - 1;
+        self.0 & contents == self.dead().with(hit.port, hit.kind, hit.stamp_s).0 & contents
     }
 
     /// The same binding with other contents.
@@ -211,6 +220,8 @@ mod tests {
                     let port = PortId::new(port).unwrap();
                     let value = Value(u64::MAX).rebound(port, kind, stamp_s);
                     assert_eq!(value.hit(), Some(Hit { port, kind, stamp_s }));
+                    assert!(value.says(Hit { port, kind, stamp_s }) && !value.dead().says(Hit { port, kind, stamp_s }));
+                    assert!(!value.says(Hit { port, kind, stamp_s: stamp_s ^ 1 }));
                     assert!(value.same_binding(value.dead()) && value.dead().hit().is_none());
                     assert!(!value.same_binding(value.rebound(port, kind, stamp_s)));
                 }

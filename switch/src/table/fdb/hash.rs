@@ -22,6 +22,7 @@ impl Hasher {
     }
 
     /// 64 well-mixed bits of `key`: two widening multiplies, whose upper halves are folded back in.
+    #[inline]
     fn hash(&self, key: u64) -> u64 {
         let [whiten_a, whiten_b] = self.whiten;
         let [multiply_a, multiply_b] = self.multiply;
@@ -31,6 +32,7 @@ impl Hasher {
     /// The two buckets of `key` in a table of `buckets` (at least 2): different, each below `buckets`.
     ///
     /// Scaling by a multiply instead of a mask leaves the table's size free.
+    #[inline]
     pub(super) fn pair(&self, key: u64, buckets: u32) -> (usize, usize) {
         let hash = self.hash(key);
         let count = u64::from(buckets);
@@ -41,6 +43,7 @@ impl Hasher {
     }
 }
 
+#[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64

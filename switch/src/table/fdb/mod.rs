@@ -31,6 +31,7 @@ use crate::ids::PortId;
 use crate::limits::{FDB_ENTRIES_MAX, fixed_entries_max};
 use bucket::{Bucket, Live, SLOTS, Slot};
 use counts::Counts;
+use entry::Value;
 pub use entry::{Entry, Hit, Kind, MacKey};
 use hash::Hasher;
 use sync::{Ordering, fence};
@@ -178,8 +179,13 @@ impl Fdb {
     }
 
     /// Where `key` is, or `None` if it is not known. Any thread; writes nothing.
+    #[inline]
     pub fn lookup(&self, key: MacKey) -> Option<Hit> {
-        self.pair(key)?.find(key).map(|live| live.hit)
+        let pair = self.pair(key)?;
+        match pair.peek(key).and_then(Value::hit) {
+            Some(hit) => Some(hit),
+            None => pair.find(key).map(|live| live.hit),
+        }
     }
 
     /// Starts bringing `key`'s first bucket into the cache. Any thread; writes nothing.
@@ -191,6 +197,16 @@ impl Fdb {
         if let Some(pair) = self.pair(key) {
             pair.first.touch();
         }
+    }
+
+    /// True if `key` is a dynamic entry of `port` stamped `now_s`: [`learn`](Fdb::learn) would change nothing. The
+    /// cheap question to ask first, since of the frames of a known sender all but one a second find it so. False may
+    /// also mean that the entry was changing. Any thread; writes nothing.
+    #[inline]
+    pub fn is_fresh(&self, key: MacKey, port: PortId, now_s: u32) -> bool {
+        let Some(pair) = self.pair(key) else { return false };
+        let hit = Hit { port, kind: Kind::Dynamic, stamp_s: now_s };
+        pair.peek(key).is_some_and(|value| value.says(hit))
     }
 
     /// Notes that `key` sent a frame into `port` in second `now_s`. Any worker; never blocks.
@@ -362,6 +378,7 @@ impl Fdb {
     }
 
     /// The buckets of `key`. Always there: `None` only spares the packet path a panic.
+    #[inline]
     fn pair(&self, key: MacKey) -> Option<Pair<'_>> {
         let (first, second) = self.hasher.pair(key.bits(), self.bucket_count);
         Some(Pair { first: self.buckets.get(first)?, second: self.buckets.get(second)? })
@@ -409,6 +426,13 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn slots(&self) -> impl Iterator<Item = &'a Slot> {
         self.first.slots().iter().chain(self.second.slots())
+    }
+
+    /// What the first slot bound to `key` says, if it stands still meanwhile: `None` leaves the question open.
+    #[inline]
+    fn peek(&self, key: MacKey) -> Option<Value> {
+        let slot = self.first.match_key(key.bits()).or_else(|| self.second.match_key(key.bits()))?;
+        slot.peek(key.bits())
     }
 
     fn find(&self, key: MacKey) -> Option<Live<'a>> {
