@@ -208,7 +208,7 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
     )?;
     let mut rows = Vec::new();
     for load in &options.load {
-        let of_load: Vec<&Trial> = trials.iter().filter(|t| t.load == *load && !t.void).collect();
+        let of_load: Vec<&Trial> = trials.iter().filter(|t| t.load == *load && t.counts()).collect();
         let values: Vec<(Kind, f64)> = of_load.iter().map(|t| (t.device, t.delivered_pps / 1e6)).collect();
         let remark = |kind| {
             let median = |get: fn(&Trial) -> f64| {
@@ -223,9 +223,10 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
 
 fn show_trial(t: &Trial) -> String {
     let void = match t {
-        t if t.void => " VOID: generator missed its aim",
-        t if t.aim_pps.is_none() && t.generator_cpu < 0.85 => " DISTURBED: generator shared its core",
-        _ => "",
+        t if !t.faults.is_empty() => format!(" FAULT: {}", t.faults.join("; ")),
+        t if t.void => " VOID: generator missed its aim".to_owned(),
+        t if t.aim_pps.is_none() && t.generator_cpu < 0.85 => " DISTURBED: generator shared its core".to_owned(),
+        _ => String::new(),
     };
     let (offered, delivered) = (t.offered_pps / 1e6, t.delivered_pps / 1e6);
     format!("offered {offered:.3} Mpps, delivered {delivered:.3} Mpps, loss {:.2} %{void}", t.loss * 100.0)

@@ -1,14 +1,12 @@
 //! The *flood* load: live XDP frames. `BPF_PROG_TEST_RUN` with `BPF_F_TEST_XDP_LIVE_FRAMES` runs a small program over
-//! frames from the kernel's own page pool, and the program redirects them into the veth, so no skb is made on the way
-//! (Documentation/bpf/bpf_prog_run.rst). The far end must run XDP, or the kernel drops the frames.
+//! frames from the kernel's own page pool, and the program stamps them and redirects them into the veth, so no skb is
+//! made on the way (Documentation/bpf/bpf_prog_run.rst). The far end must run XDP, or the kernel drops the frames.
 
+use super::frame::{self, CHECKSUM_AT, SECOND_NS, SECONDS_AT, SEQUENCE_AT, STAMP_END, SUBSECONDS_AT};
 use super::{Job, Load, Sent, Watch, fault};
+use crate::bpf::asm::{Alu, Asm, Helper, Insn, When, Width};
+use crate::bpf::{Kind, Map, Program};
 use crate::error::Result;
-use libxdp_sys::{
-    BPF_F_TEST_XDP_LIVE_FRAMES, bpf_insn, bpf_prog_load, bpf_prog_load_opts, bpf_prog_test_run_opts, bpf_test_run_opts,
-};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,21 +17,23 @@ const FIRST_RUN: u64 = 1 << 16;
 const RUN_TIME: Duration = Duration::from_secs(1);
 /// Frames the kernel runs between two flushes of the redirect queue.
 const BATCH: u32 = 64;
-/// Helper number of `bpf_redirect` (include/uapi/linux/bpf.h).
-const BPF_REDIRECT: i32 = 23;
-/// `BPF_PROG_TYPE_XDP`.
-const PROG_TYPE_XDP: u32 = 6;
+/// Fields of `struct xdp_md` (linux/bpf.h).
+const XDP_DATA: i16 = 0;
+const XDP_DATA_END: i16 = 4;
 
 /// Runs the load on the calling thread, which must be in the job's namespace.
 ///
 /// # Errors
 /// [`crate::error::Error::Generator`] when the kernel refuses the program or the run.
 pub fn send(job: &Job) -> Result<Sent> {
-    let program = load(job.index).map_err(|e| fault(Load::Flood, format!("load the XDP program: {e}")))?;
+    let bad = |what: &'static str| move |e: std::io::Error| fault(Load::Flood, format!("{what}: {e}"));
+    let counter = Map::shared(c"swbench_flood", 1).map_err(bad("make the counter of frames"))?;
+    let code = instructions(job.index, counter.fd(), frame::checksum_base(&job.frame));
+    let program = Program::load(Kind::Xdp, c"swbench_flood", &code).map_err(bad("load the XDP program"))?;
     let (mut frames, mut next, watch) = (0u64, FIRST_RUN, Watch::start());
     while !job.stop.raised() {
         let begun = watch.elapsed();
-        run(&program, &job.frame, next as i32).map_err(|e| fault(Load::Flood, format!("run live frames: {e}")))?;
+        program.run_live(&job.frame, next as i32, BATCH).map_err(bad("run live frames"))?;
         frames += next;
         job.sent.store(frames, Ordering::Relaxed);
         let now = watch.elapsed();
@@ -54,63 +54,52 @@ fn next_run(frames: u64, took: Duration, left: Duration) -> u64 {
     if wanted < u64::from(BATCH) { 0 } else { wanted.min(i32::MAX as u64) }
 }
 
-/// `return bpf_redirect(index, 0)`, as machine code: opcode, destination register, immediate.
-fn program(index: u32) -> [(u8, u8, i32); 4] {
-    const MOV64_IMM: u8 = 0xb7;
-    const CALL: u8 = 0x85;
-    const EXIT: u8 = 0x95;
-    [(MOV64_IMM, 1, index as i32), (MOV64_IMM, 2, 0), (CALL, 0, BPF_REDIRECT), (EXIT, 0, 0)]
-}
-
-fn load(index: u32) -> io::Result<OwnedFd> {
-    let code = program(index).map(|(code, register, imm)| bpf_insn {
-        code,
-        _bitfield_align_1: [],
-        _bitfield_1: bpf_insn::new_bitfield_1(register, 0),
-        off: 0,
-        imm,
-    });
-    let mut options = zeroed_load_opts();
-    options.sz = size_of::<bpf_prog_load_opts>();
-    // SAFETY: strings are NUL-terminated, code and options live across the call and their lengths are given.
-    let fd = unsafe {
-        bpf_prog_load(
-            PROG_TYPE_XDP,
-            c"swbench_flood".as_ptr(),
-            c"GPL".as_ptr(),
-            code.as_ptr(),
-            code.len(),
-            &mut options,
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::from_raw_os_error(-fd));
+/// Stamps the frame as [`frame::stamp`] does, counting in the map, and returns `bpf_redirect(index, 0)`.
+fn instructions(index: u32, counter: i32, checksum_base: u32) -> Vec<Insn> {
+    let mut asm = Asm::default();
+    let (send, some) = (asm.label(), asm.label());
+    asm.load(Width::Word, 7, 1, XDP_DATA);
+    asm.load(Width::Word, 2, 1, XDP_DATA_END);
+    asm.alu(Alu::Mov, 3, 7);
+    asm.alu_imm(Alu::Add, 3, STAMP_END as i32);
+    // Never: for the verifier.
+    asm.jump(When::Above, 3, 2, send);
+    asm.call(Helper::KtimeGetNs);
+    asm.map_value(2, counter);
+    // r1 = sequence number, r3 = seconds, r0 = nanoseconds of the second
+    asm.load(Width::Double, 1, 2, 0);
+    asm.alu(Alu::Mov, 3, 1);
+    asm.alu_imm(Alu::Add, 3, 1);
+    asm.store(Width::Double, 2, 0, 3);
+    asm.alu(Alu::Mov, 3, 0);
+    asm.alu_imm(Alu::Div, 3, SECOND_NS as i32);
+    asm.alu(Alu::Mov, 4, 3);
+    asm.alu_imm(Alu::Mul, 4, SECOND_NS as i32);
+    asm.alu(Alu::Sub, 0, 4);
+    asm.set32(5, checksum_base);
+    for (register, at) in [(1, SEQUENCE_AT), (3, SECONDS_AT), (0, SUBSECONDS_AT)] {
+        asm.swap32(register);
+        asm.store(Width::Word, 7, at as i16, register);
+        asm.alu(Alu::Add, 5, register);
     }
-    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn run(program: &OwnedFd, frame: &[u8], repeat: i32) -> io::Result<()> {
-    let mut options = zeroed_run_opts();
-    options.sz = size_of::<bpf_test_run_opts>();
-    options.data_in = frame.as_ptr().cast();
-    options.data_size_in = frame.len() as u32;
-    options.repeat = repeat;
-    options.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
-    options.batch_size = BATCH;
-    // SAFETY: the frame lives across the call, its length is given, the kernel only reads it; no output is asked for.
-    let answer = unsafe { bpf_prog_test_run_opts(program.as_raw_fd(), &mut options) };
-    if answer == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-answer)) }
-}
-
-fn zeroed_load_opts() -> bpf_prog_load_opts {
-    // SAFETY: a plain C struct of integers and pointers, for which all zeroes is the documented default.
-    unsafe { std::mem::zeroed() }
-}
-
-fn zeroed_run_opts() -> bpf_test_run_opts {
-    // SAFETY: as above.
-    unsafe { std::mem::zeroed() }
+    // r5, of 34 bits, folded three times fits into 16
+    for _ in 0..3 {
+        asm.alu(Alu::Mov, 2, 5);
+        asm.alu_imm(Alu::Shr, 2, 16);
+        asm.alu_imm(Alu::And, 5, 0xffff);
+        asm.alu(Alu::Add, 5, 2);
+    }
+    asm.alu_imm(Alu::Xor, 5, 0xffff);
+    asm.jump_imm(When::Differs, 5, 0, some);
+    asm.alu_imm(Alu::Mov, 5, 0xffff);
+    asm.place(some);
+    asm.store(Width::Half, 7, CHECKSUM_AT as i16, 5);
+    asm.place(send);
+    asm.set32(1, index);
+    asm.alu_imm(Alu::Mov, 2, 0);
+    asm.call(Helper::Redirect);
+    asm.exit_r0();
+    asm.finish()
 }
 
 #[cfg(test)]
@@ -129,9 +118,33 @@ mod tests {
 
     #[test]
     fn the_program_redirects_to_the_interface_and_exits() {
-        let code = program(7);
-        assert_eq!(code[0], (0xb7, 1, 7));
-        assert_eq!(code[2].2, BPF_REDIRECT);
-        assert_eq!(code[3].0, 0x95);
+        let code = instructions(7, 3, 0);
+        let [.., index, _, call, exit] = code.as_slice() else { panic!("too short") };
+        assert_eq!((index.code, index.dst, index.imm), (0xb4, 1, 7));
+        assert_eq!((call.code, call.imm, exit.code), (0x85, 23, 0x95));
+    }
+
+    #[test]
+    fn the_kernel_stamps_frames_as_the_other_loads_do() {
+        const XDP_REDIRECT: u32 = 4;
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: bench: the flood load's program: needs root");
+            return;
+        }
+        let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
+        let base = frame::checksum_base(&frame);
+        let counter = Map::shared(c"swbench_test", 1).unwrap();
+        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, counter.fd(), base)).unwrap();
+        for sequence in 0..1000 {
+            let before_ns = crate::sink::now_ns(rustix::time::ClockId::Monotonic);
+            assert_eq!(program.run(&mut frame).unwrap(), XDP_REDIRECT);
+            let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+            let time_ns = u64::from(word(SECONDS_AT)) * SECOND_NS + u64::from(word(SUBSECONDS_AT));
+            assert!(time_ns >= before_ns && time_ns - before_ns < SECOND_NS, "{time_ns} after {before_ns}");
+            let mut same = frame.clone();
+            frame::stamp(&mut same, base, sequence, time_ns);
+            assert_eq!(frame, same);
+        }
+        assert_eq!(counter.read().unwrap(), [1000]);
     }
 }

@@ -1,7 +1,8 @@
 //! The traffic generators. Each runs on a thread of its own inside namespace A, pinned to the traffic core, and sends
 //! through a0 until its time is over. (The directory is not called `gen` because that word is reserved.)
 //!
-//! The only module of the rig with unsafe code: [`socket`] drives AF_XDP rings, [`flood`] calls into libbpf.
+//! Every frame has a sequence number and the time of its sending ([`frame`]). Unsafe code stands in [`socket`], which
+//! drives AF_XDP rings; [`flood`] runs a program of [`crate::bpf`].
 
 pub mod flood;
 pub mod frame;
@@ -11,14 +12,14 @@ pub mod socket;
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::stop::Stop;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Load {
     /// AF_XDP transmit on the container's interface: every frame becomes an skb, as a container's own would.
@@ -33,6 +34,13 @@ impl Load {
         match self {
             Load::Socket => "socket",
             Load::Flood => "flood",
+        }
+    }
+
+    /// The clock of the time stamps in its frames.
+    pub fn clock(self) -> frame::Clock {
+        match self {
+            Load::Socket | Load::Flood => frame::Clock::MonotonicNs,
         }
     }
 

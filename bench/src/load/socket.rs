@@ -2,8 +2,10 @@
 //! frame sent by a program in the container would.
 
 use super::pace::Pace;
-use super::{Job, Load, Sent, Watch, fault};
+use super::{Job, Load, Sent, Watch, fault, frame};
 use crate::error::Result;
+use crate::sink::now_ns;
+use rustix::time::ClockId;
 use std::fmt::Display;
 use std::io::Write;
 use std::num::NonZeroU32;
@@ -38,8 +40,11 @@ struct Sender {
     template: Vec<FrameDesc>,
     /// Frames in our hands.
     free: Vec<FrameDesc>,
+    /// What a stamp adds to the checksum of the frame.
+    checksum_base: u32,
+    umem: Umem,
     /// Kept for their Drop only: libxdp wants every ring alive until the socket is gone.
-    _rest: (RxQueue, FillQueue, Umem),
+    _rest: (RxQueue, FillQueue),
 }
 
 /// Runs the load on the calling thread, which must be in the job's namespace.
@@ -55,7 +60,7 @@ pub fn send(job: &Job) -> Result<Sent> {
             break;
         }
         sender.reclaim();
-        submitted += sender.submit(due) as u64;
+        submitted += sender.submit(due, submitted as u32) as u64;
         sender.kick()?;
         job.sent.store(submitted, Ordering::Relaxed);
     }
@@ -85,7 +90,8 @@ impl Sender {
         // Absent before 6.17: then 32 frames go per call, which costs a little and changes nothing else.
         let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BURST as libc::c_int);
         let free = template.clone();
-        Ok(Sender { tx, completed, template, free, _rest: (rx, fill, umem) })
+        let checksum_base = frame::checksum_base(&job.frame);
+        Ok(Sender { tx, completed, template, free, checksum_base, umem, _rest: (rx, fill) })
     }
 
     /// Takes back the frames the kernel has finished with.
@@ -106,10 +112,16 @@ impl Sender {
         }
     }
 
-    /// Queues up to `count` frames; returns how many.
-    fn submit(&mut self, count: usize) -> usize {
+    /// Queues up to `count` frames, numbered from `sequence` on and stamped with the present time; returns how many.
+    fn submit(&mut self, count: usize, sequence: u32) -> usize {
         let first = self.free.len() - count.min(self.free.len());
-        let Some(batch) = self.free.get(first..) else { return 0 };
+        let Some(batch) = self.free.get_mut(first..) else { return 0 };
+        let now_ns = now_ns(ClockId::Monotonic);
+        for (n, desc) in (0..).zip(batch.iter_mut()) {
+            // SAFETY: the descriptor is of this pool and free, so nobody else sees the frame.
+            let mut data = unsafe { self.umem.data_mut(desc) };
+            frame::stamp(data.contents_mut(), self.checksum_base, sequence.wrapping_add(n), now_ns);
+        }
         // SAFETY: these frames are free, so only this call hands them to the kernel.
         let queued = unsafe { self.tx.produce(batch) };
         self.free.drain(first..first + queued);
