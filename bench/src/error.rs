@@ -37,6 +37,12 @@ pub enum Error {
         /// What it failed to do, with the end of its log.
         why: String,
     },
+    /// A search found no rate that the device carries.
+    #[error("{device} carried no rate that was tried: allow more loss with --loss-percent, or see what else runs here")]
+    NoRate {
+        /// Name of the device.
+        device: &'static str,
+    },
     /// The traffic generator could not be set up or died during the trial.
     #[error("{load} generator: {why}")]
     Generator {

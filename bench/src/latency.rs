@@ -55,6 +55,20 @@ pub struct Latency {
     pub max_us: f64,
 }
 
+/// A column of a latency table: its name, and how to get it in microseconds.
+pub type Column = (&'static str, fn(&Latency) -> f64);
+
+impl Latency {
+    /// What a latency table shows.
+    pub const COLUMNS: [Column; 5] = [
+        ("p50", |l| l.p50_us),
+        ("p90", |l| l.p90_us),
+        ("p99", |l| l.p99_us),
+        ("p99.9", |l| l.p999_us),
+        ("max", |l| l.max_us),
+    ];
+}
+
 impl Histogram {
     /// Smallest value below or at which `share` (0..=1) of the frames lie: the upper end of its bucket, at most the
     /// largest value seen; `None` without frames.

@@ -19,6 +19,7 @@ pub mod latency;
 pub mod load;
 pub mod netns;
 pub mod progress;
+pub mod relative;
 pub mod report;
 pub mod rig;
 pub mod rtt;

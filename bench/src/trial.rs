@@ -4,7 +4,7 @@
 use crate::device::{Kind, Running, Settings};
 use crate::error::Result;
 use crate::latency::Latency;
-use crate::load::{self, Job, Load, Sent, frame};
+use crate::load::{self, Job, Load, Sent, Size, frame};
 use crate::netns;
 use crate::rig::{A_IF, Rig};
 use crate::sink::{Reading, Sequence, Sink, interface_frames};
@@ -29,8 +29,8 @@ pub struct Offer {
     pub rate_pps: Option<f64>,
     /// Length of the load.
     pub time: Duration,
-    /// Frame length in bytes without FCS.
-    pub frame_len: usize,
+    /// Frame lengths.
+    pub size: Size,
 }
 
 /// One second (or the rest of one) of a trial.
@@ -49,8 +49,8 @@ pub struct Trial {
     pub device: Kind,
     /// Kind of load.
     pub load: Load,
-    /// Frame length in bytes without FCS.
-    pub frame_len: usize,
+    /// Frame lengths.
+    pub size: Size,
     /// Rate asked for; absent at full speed.
     pub aim_pps: Option<f64>,
     /// Frames the generator gave to the kernel.
@@ -104,6 +104,11 @@ impl Bed {
         Ok(Bed { kind, running, sink, rig, traffic_core: settings.traffic_core })
     }
 
+    /// The device under test.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Offers a load and counts.
     ///
     /// # Errors
@@ -123,12 +128,13 @@ impl Bed {
     }
 
     fn job(&self, offer: Offer, stop: &Stop) -> Result<Job> {
+        let destination = self.rig.b_mac()?;
         Ok(Job {
             netns: self.rig.a(),
             core: self.traffic_core,
             interface: A_IF,
             index: self.rig.a_index()?,
-            frame: frame::build(self.rig.b_mac()?, offer.frame_len),
+            frames: offer.size.pattern().into_iter().map(|len| frame::build(destination, len)).collect(),
             rate_pps: offer.rate_pps,
             time: offer.time,
             stop: stop.clone(),
@@ -151,7 +157,7 @@ impl Trial {
         Trial {
             device,
             load: offer.load,
-            frame_len: offer.frame_len,
+            size: offer.size,
             aim_pps: offer.rate_pps,
             offered_frames: sent.frames,
             delivered_frames: sequence.unique,
@@ -233,7 +239,7 @@ mod tests {
     use crate::sink::Tally;
 
     fn offer(rate_pps: Option<f64>) -> Offer {
-        Offer { load: Load::Socket, rate_pps, time: Duration::from_secs(2), frame_len: 60 }
+        Offer { load: Load::Socket, rate_pps, time: Duration::from_secs(2), size: Size::Fixed(60) }
     }
 
     fn trial(rate_pps: Option<f64>, sent: u64, delivered: u64) -> Trial {

@@ -53,6 +53,8 @@ pub enum When {
     Equal = 0x10,
     /// dst > src
     Above = 0x20,
+    /// dst >= src
+    NotBelow = 0x30,
     /// dst & src is not zero
     AnyBit = 0x40,
     /// dst != src

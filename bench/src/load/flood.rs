@@ -15,34 +15,90 @@ const FIRST_RUN: u64 = 1 << 16;
 /// Length of the later calls. Each one makes the kernel wait for two RCU grace periods (it patches its XDP dispatcher,
 /// net/bpf/test_run.c), some ten milliseconds in which nothing is sent: short calls would halve the load.
 const RUN_TIME: Duration = Duration::from_secs(1);
-/// Frames the kernel runs between two flushes of the redirect queue.
+/// Frames the kernel runs between two flushes of the redirect queue. Within a batch the receiving side, which shares
+/// the generator's core, does not run.
 const BATCH: u32 = 64;
+/// Longest batch of a paced load, for the sake of latency.
+const BATCH_TIME: Duration = Duration::from_micros(10);
 /// Fields of `struct xdp_md` (linux/bpf.h).
 const XDP_DATA: i16 = 0;
 const XDP_DATA_END: i16 = 4;
 
+/// Longest call of a paced load: the pause between two is too short to matter, and a stop is not seen within one.
+const PACED_RUN_TIME: Duration = Duration::from_secs(4);
+/// Lowest rate of a paced load: the program waits for the moment of each frame, and may not wait long.
+pub const RATE_MIN: f64 = 50_000.0;
+/// Looks at the clock before a frame is sent at the latest; at [`RATE_MIN`] fewer than half of them are needed.
+const LOOKS_MAX: i32 = 4096;
+/// A frame later than this is not caught up with, nanoseconds: the pause between two calls must not become a burst.
+const LATE_NS: i32 = 200_000;
+/// Fraction bits of times in the schedule.
+const FRACTION_BITS: i32 = 8;
+
+/// Words of the program's state.
+mod state {
+    /// Number of the next frame.
+    pub const SEQUENCE: usize = 0;
+    /// When the first and the last frame were sent, nanoseconds.
+    pub const FIRST: usize = 1;
+    pub const LAST: usize = 2;
+    /// When the next one is due, with fraction bits.
+    pub const DUE: usize = 3;
+    /// Time between two frames, with fraction bits; 0 when there is no schedule.
+    pub const INTERVAL: usize = 4;
+    pub const WORDS: usize = 5;
+}
+
 /// Runs the load on the calling thread, which must be in the job's namespace.
 ///
 /// # Errors
-/// [`crate::error::Error::Generator`] when the kernel refuses the program or the run.
+/// [`crate::error::Error::Generator`] when the kernel refuses the program or the run, or the rate is too low.
 pub fn send(job: &Job) -> Result<Sent> {
     let bad = |what: &'static str| move |e: std::io::Error| fault(Load::Flood, format!("{what}: {e}"));
-    let counter = Map::shared(c"swbench_flood", 1).map_err(bad("make the counter of frames"))?;
-    let code = instructions(job.index, counter.fd(), frame::checksum_base(&job.frame));
+    if let Some(rate) = job.rate_pps.filter(|rate| *rate < RATE_MIN) {
+        let why = format!("{rate:.0} frames per second are too few, give {RATE_MIN} or more, or use socket load");
+        return Err(fault(Load::Flood, why));
+    }
+    let model = job.frames.first().ok_or_else(|| fault(Load::Flood, "no frame to send"))?;
+    let shared = Map::shared(c"swbench_flood", state::WORDS).map_err(bad("make the program's state"))?;
+    let mut start = [0u64; state::WORDS];
+    start[state::INTERVAL] = job.rate_pps.map_or(0, interval);
+    shared.write(&start).map_err(bad("set the schedule"))?;
+    let code = instructions(job.index, shared.fd(), frame::checksum_base(model));
     let program = Program::load(Kind::Xdp, c"swbench_flood", &code).map_err(bad("load the XDP program"))?;
-    let (mut frames, mut next, watch) = (0u64, FIRST_RUN, Watch::start());
-    while !job.stop.raised() {
+    let (mut frames, watch) = (0u64, Watch::start());
+    let mut next = job.rate_pps.map_or(FIRST_RUN, |rate| paced_run(rate, job.time, 0));
+    while !job.stop.raised() && next > 0 {
         let begun = watch.elapsed();
-        program.run_live(&job.frame, next as i32, BATCH).map_err(bad("run live frames"))?;
+        program.run_live(model, next as i32, batch(job.rate_pps)).map_err(bad("run live frames"))?;
         frames += next;
         job.sent.store(frames, Ordering::Relaxed);
         let now = watch.elapsed();
-        next = next_run(next, now - begun, job.time.saturating_sub(now));
-        if next == 0 {
-            break;
-        }
+        next = match job.rate_pps {
+            Some(rate) => paced_run(rate, job.time, frames),
+            None => next_run(next, now - begun, job.time.saturating_sub(now)),
+        };
     }
-    Ok(watch.sent(frames))
+    let end = shared.read().map_err(bad("read the program's state"))?;
+    let time_ns =
+        end.get(state::LAST).zip(end.get(state::FIRST)).map_or(0, |(last, first)| last.saturating_sub(*first));
+    Ok(Sent { time: Duration::from_nanos(time_ns), ..watch.sent(frames) })
+}
+
+/// Frames of a batch.
+fn batch(rate_pps: Option<f64>) -> u32 {
+    rate_pps.map_or(BATCH, |rate| ((rate * BATCH_TIME.as_secs_f64()) as u32).clamp(1, BATCH))
+}
+
+/// Time between two frames, as the program wants it.
+fn interval(rate_pps: f64) -> u64 {
+    (SECOND_NS as f64 * f64::from(1 << FRACTION_BITS) / rate_pps) as u64
+}
+
+/// Frames of the next call of a paced load that has sent `sent` of what `time` holds; 0 when it is over.
+fn paced_run(rate_pps: f64, time: Duration, sent: u64) -> u64 {
+    let left = ((rate_pps * time.as_secs_f64()) as u64).saturating_sub(sent);
+    left.min((rate_pps * PACED_RUN_TIME.as_secs_f64()) as u64).min(i32::MAX as u64)
 }
 
 /// Frames of the next call, when the last one sent `frames` in `took` and `left` remains; 0 when it is over.
@@ -54,23 +110,76 @@ fn next_run(frames: u64, took: Duration, left: Duration) -> u64 {
     if wanted < u64::from(BATCH) { 0 } else { wanted.min(i32::MAX as u64) }
 }
 
-/// Stamps the frame as [`frame::stamp`] does, counting in the map, and returns `bpf_redirect(index, 0)`.
-fn instructions(index: u32, counter: i32, checksum_base: u32) -> Vec<Insn> {
+/// Waits for the frame's moment, stamps it as [`frame::stamp`] does, and returns `bpf_redirect(index, 0)`.
+fn instructions(index: u32, shared: i32, checksum_base: u32) -> Vec<Insn> {
     let mut asm = Asm::default();
-    let (send, some) = (asm.label(), asm.label());
+    let send = asm.label();
     asm.load(Width::Word, 7, 1, XDP_DATA);
     asm.load(Width::Word, 2, 1, XDP_DATA_END);
     asm.alu(Alu::Mov, 3, 7);
     asm.alu_imm(Alu::Add, 3, STAMP_END as i32);
     // Never: for the verifier.
     asm.jump(When::Above, 3, 2, send);
+    asm.map_value(6, shared);
+    wait(&mut asm);
+    write_stamp(&mut asm, checksum_base);
+    asm.place(send);
+    asm.set32(1, index);
+    asm.alu_imm(Alu::Mov, 2, 0);
+    asm.call(Helper::Redirect);
+    asm.exit_r0();
+    asm.finish()
+}
+
+/// Offset of a word of the state.
+const fn at(word: usize) -> i16 {
+    (word * size_of::<u64>()) as i16
+}
+
+/// Waits until the frame is due, if there is a schedule, and enters when the next one is. r6 is the state; leaves the
+/// time in r0.
+fn wait(asm: &mut Asm) {
+    let (paced, again, ready, in_time, done) = (asm.label(), asm.label(), asm.label(), asm.label(), asm.label());
+    asm.load(Width::Double, 1, 6, at(state::INTERVAL));
+    asm.jump_imm(When::Differs, 1, 0, paced);
     asm.call(Helper::KtimeGetNs);
-    asm.map_value(2, counter);
-    // r1 = sequence number, r3 = seconds, r0 = nanoseconds of the second
-    asm.load(Width::Double, 1, 2, 0);
+    asm.goto(done);
+    asm.place(paced);
+    asm.load(Width::Double, 9, 6, at(state::DUE));
+    asm.alu_imm(Alu::Shr, 9, FRACTION_BITS);
+    asm.alu_imm(Alu::Mov, 8, 0);
+    asm.place(again);
+    asm.call(Helper::KtimeGetNs);
+    asm.jump(When::NotBelow, 0, 9, ready);
+    asm.alu_imm(Alu::Add, 8, 1);
+    asm.jump_imm(When::Below, 8, LOOKS_MAX, again);
+    asm.place(ready);
+    // Behind by more than LATE_NS, as at the very start: the schedule begins anew.
+    asm.load(Width::Double, 2, 6, at(state::DUE));
+    asm.alu(Alu::Mov, 1, 0);
+    asm.alu(Alu::Sub, 1, 9);
+    asm.jump_imm(When::Below, 1, LATE_NS, in_time);
+    asm.alu(Alu::Mov, 2, 0);
+    asm.alu_imm(Alu::Shl, 2, FRACTION_BITS);
+    asm.place(in_time);
+    asm.load(Width::Double, 1, 6, at(state::INTERVAL));
+    asm.alu(Alu::Add, 2, 1);
+    asm.store(Width::Double, 6, at(state::DUE), 2);
+    asm.place(done);
+}
+
+/// Numbers and stamps the frame at r7 with the time in r0; r6 is the state.
+fn write_stamp(asm: &mut Asm, checksum_base: u32) {
+    let (not_first, some) = (asm.label(), asm.label());
+    asm.store(Width::Double, 6, at(state::LAST), 0);
+    asm.load(Width::Double, 1, 6, at(state::SEQUENCE));
+    asm.jump_imm(When::Differs, 1, 0, not_first);
+    asm.store(Width::Double, 6, at(state::FIRST), 0);
+    asm.place(not_first);
     asm.alu(Alu::Mov, 3, 1);
     asm.alu_imm(Alu::Add, 3, 1);
-    asm.store(Width::Double, 2, 0, 3);
+    asm.store(Width::Double, 6, at(state::SEQUENCE), 3);
+    // r1 = sequence number, r3 = seconds, r0 = nanoseconds of the second
     asm.alu(Alu::Mov, 3, 0);
     asm.alu_imm(Alu::Div, 3, SECOND_NS as i32);
     asm.alu(Alu::Mov, 4, 3);
@@ -94,12 +203,6 @@ fn instructions(index: u32, counter: i32, checksum_base: u32) -> Vec<Insn> {
     asm.alu_imm(Alu::Mov, 5, 0xffff);
     asm.place(some);
     asm.store(Width::Half, 7, CHECKSUM_AT as i16, 5);
-    asm.place(send);
-    asm.set32(1, index);
-    asm.alu_imm(Alu::Mov, 2, 0);
-    asm.call(Helper::Redirect);
-    asm.exit_r0();
-    asm.finish()
 }
 
 #[cfg(test)]
@@ -133,8 +236,8 @@ mod tests {
         }
         let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
         let base = frame::checksum_base(&frame);
-        let counter = Map::shared(c"swbench_test", 1).unwrap();
-        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, counter.fd(), base)).unwrap();
+        let shared = Map::shared(c"swbench_test", state::WORDS).unwrap();
+        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, shared.fd(), base)).unwrap();
         for sequence in 0..1000 {
             let before_ns = crate::sink::now_ns(rustix::time::ClockId::Monotonic);
             assert_eq!(program.run(&mut frame).unwrap(), XDP_REDIRECT);
@@ -145,6 +248,46 @@ mod tests {
             frame::stamp(&mut same, base, sequence, time_ns);
             assert_eq!(frame, same);
         }
-        assert_eq!(counter.read().unwrap(), [1000]);
+        assert_eq!(shared.read().unwrap()[state::SEQUENCE], 1000);
+    }
+
+    #[test]
+    fn a_paced_load_sends_what_its_time_holds_in_long_calls() {
+        let (s, rate) = (Duration::from_secs, 1e6);
+        assert_eq!(paced_run(rate, s(2), 0), 2_000_000);
+        assert_eq!(paced_run(rate, s(9), 0), 4_000_000);
+        assert_eq!(paced_run(rate, s(9), 8_000_000), 1_000_000);
+        assert_eq!(paced_run(rate, s(9), 9_000_000), 0);
+        assert_eq!(interval(1e6), 1000 << FRACTION_BITS);
+        assert_eq!([None, Some(5e4), Some(1e6), Some(1e7)].map(batch), [BATCH, 1, 10, BATCH]);
+    }
+
+    #[test]
+    fn the_kernel_waits_for_the_moment_of_a_frame() {
+        if !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: bench: the flood load's schedule: needs root");
+            return;
+        }
+        let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
+        let shared = Map::shared(c"swbench_test", state::WORDS).unwrap();
+        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, shared.fd(), 0)).unwrap();
+        let mut words = [0u64; state::WORDS];
+        words[state::INTERVAL] = interval(RATE_MIN);
+        let wait_ns = SECOND_NS / RATE_MIN as u64;
+        let mut waited = 0;
+        for _ in 0..100 {
+            // Due one interval from now, less what the call takes.
+            let due_ns = crate::sink::now_ns(rustix::time::ClockId::Monotonic) + wait_ns;
+            words[state::DUE] = due_ns << FRACTION_BITS;
+            shared.write(&words).unwrap();
+            program.run(&mut frame).unwrap();
+            let end = shared.read().unwrap();
+            assert!(end[state::LAST] >= due_ns, "sent {} before {due_ns}", end[state::LAST]);
+            let late_ns = end[state::LAST] - due_ns;
+            let next_ns = if late_ns < LATE_NS as u64 { due_ns } else { end[state::LAST] } + wait_ns;
+            assert_eq!(end[state::DUE], next_ns << FRACTION_BITS);
+            waited += u64::from(late_ns < 1000);
+        }
+        assert!(waited > 0, "no frame left within a microsecond of its moment");
     }
 }

@@ -7,7 +7,10 @@
 pub mod flood;
 pub mod frame;
 pub mod pace;
+pub mod size;
 pub mod socket;
+
+pub use size::{Size, Sizes};
 
 use crate::error::{Error, Result};
 use crate::netns;
@@ -44,14 +47,24 @@ impl Load {
         }
     }
 
-    /// Fails when the load cannot keep a rate.
+    /// Lowest rate it can keep, frames per second.
+    pub fn rate_min(self) -> f64 {
+        match self {
+            Load::Socket => 0.0,
+            Load::Flood => flood::RATE_MIN,
+        }
+    }
+
+    /// Fails when the load cannot send frames of these lengths.
     ///
     /// # Errors
-    /// [`Error::Generator`] for the flood load.
-    pub fn check_paced(self) -> Result<()> {
-        match self {
-            Load::Socket => Ok(()),
-            Load::Flood => Err(fault(self, "the kernel runs live frames in one go, at no set rate; use socket load")),
+    /// [`Error::Generator`] for the flood load and a mix.
+    pub fn check_size(self, size: Size) -> Result<()> {
+        match (self, size) {
+            (Load::Flood, Size::Imix) => {
+                Err(fault(self, "the kernel's live frames all have one length; use socket load"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -67,9 +80,9 @@ pub struct Job {
     pub interface: &'static str,
     /// Its index in that namespace.
     pub index: u32,
-    /// The frame to repeat, without checksum (FCS).
-    pub frame: Vec<u8>,
-    /// Frames per second; `None` for as many as possible. The flood load knows no rate.
+    /// The frames to send in turn, without checksum (FCS); not empty.
+    pub frames: Vec<Vec<u8>>,
+    /// Frames per second; `None` for as many as possible.
     pub rate_pps: Option<f64>,
     /// How long to send.
     pub time: Duration,

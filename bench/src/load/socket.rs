@@ -40,8 +40,8 @@ struct Sender {
     template: Vec<FrameDesc>,
     /// Frames in our hands.
     free: Vec<FrameDesc>,
-    /// What a stamp adds to the checksum of the frame.
-    checksum_base: u32,
+    /// Frames to send in turn, each with what a stamp adds to its checksum.
+    models: Vec<(Vec<u8>, u32)>,
     umem: Umem,
     /// Kept for their Drop only: libxdp wants every ring alive until the socket is gone.
     _rest: (RxQueue, FillQueue),
@@ -60,7 +60,7 @@ pub fn send(job: &Job) -> Result<Sent> {
             break;
         }
         sender.reclaim();
-        submitted += sender.submit(due, submitted as u32) as u64;
+        submitted += sender.submit(due, submitted) as u64;
         sender.kick()?;
         job.sent.store(submitted, Ordering::Relaxed);
     }
@@ -76,10 +76,11 @@ impl Sender {
         let interface: Interface = job.interface.parse().map_err(bad)?;
         let frames = NonZeroU32::new(FRAMES).ok_or_else(|| bad("empty pool"))?;
         let (umem, mut template) = Umem::new(pool_config()?, frames, false).map_err(bad)?;
+        let first = job.frames.first().ok_or_else(|| bad("no frame to send"))?;
         for desc in &mut template {
             // SAFETY: the descriptor was made by this pool and no socket exists yet, so nobody else sees the frame.
             let (_, mut data) = unsafe { umem.frame_mut(desc) };
-            data.cursor().write_all(&job.frame).map_err(bad)?;
+            data.cursor().write_all(first).map_err(bad)?;
         }
         // SAFETY: the first socket of this pool, and libxdp loads no program (the flag is set in socket_config).
         let (tx, rx, rings) =
@@ -90,8 +91,8 @@ impl Sender {
         // Absent before 6.17: then 32 frames go per call, which costs a little and changes nothing else.
         let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BURST as libc::c_int);
         let free = template.clone();
-        let checksum_base = frame::checksum_base(&job.frame);
-        Ok(Sender { tx, completed, template, free, checksum_base, umem, _rest: (rx, fill) })
+        let models = job.frames.iter().map(|frame| (frame.clone(), frame::checksum_base(frame))).collect();
+        Ok(Sender { tx, completed, template, free, models, umem, _rest: (rx, fill) })
     }
 
     /// Takes back the frames the kernel has finished with.
@@ -113,15 +114,24 @@ impl Sender {
     }
 
     /// Queues up to `count` frames, numbered from `sequence` on and stamped with the present time; returns how many.
-    fn submit(&mut self, count: usize, sequence: u32) -> usize {
+    fn submit(&mut self, count: usize, sequence: u64) -> usize {
         let first = self.free.len() - count.min(self.free.len());
         let Some(batch) = self.free.get_mut(first..) else { return 0 };
         let now_ns = now_ns(ClockId::Monotonic);
-        for (n, desc) in (0..).zip(batch.iter_mut()) {
+        let mut turn = sequence as usize % self.models.len().max(1);
+        for (sequence, desc) in (sequence..).zip(batch.iter_mut()) {
+            let Some((model, checksum_base)) = self.models.get(turn) else { return 0 };
             // SAFETY: the descriptor is of this pool and free, so nobody else sees the frame.
             let mut data = unsafe { self.umem.data_mut(desc) };
-            frame::stamp(data.contents_mut(), self.checksum_base, sequence.wrapping_add(n), now_ns);
+            if self.models.len() > 1 {
+                // The frame was of another length when it was sent last. Behind the stamp all of them are zero.
+                data.cursor().set_pos(model.len());
+                data.contents_mut()[..frame::STAMP_END].copy_from_slice(&model[..frame::STAMP_END]);
+                turn = if turn + 1 == self.models.len() { 0 } else { turn + 1 };
+            }
+            frame::stamp(data.contents_mut(), *checksum_base, sequence as u32, now_ns);
         }
+        let Some(batch) = self.free.get(first..) else { return 0 };
         // SAFETY: these frames are free, so only this call hands them to the kernel.
         let queued = unsafe { self.tx.produce(batch) };
         self.free.drain(first..first + queued);
