@@ -86,7 +86,8 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
             let latency =
                 |get: fn(&bench::latency::Latency) -> f64| median(used(kind).filter_map(|t| t.latency.as_ref()), get);
             let mut text = format!(
-                "offered {:.3}, loss {:.2} %, latency p50 {:.1} p99 {:.1} us",
+                "{:.2} Gbit/s, offered {:.3}, loss {:.2} %, latency p50 {:.1} p99 {:.1} us",
+                median(used(kind), |t| t.delivered_bps) / 1e9,
                 median(used(kind), |t| t.offered_pps) / 1e6,
                 median(used(kind), |t| t.loss) * 100.0,
                 latency(|l| l.p50_us),

@@ -57,12 +57,16 @@ pub struct Trial {
     pub offered_frames: u64,
     /// Different frames counted at the sink: duplicates count once.
     pub delivered_frames: u64,
+    /// Bytes of all generated frames that arrived, without FCS.
+    pub delivered_bytes: u64,
     /// How long the generator sent.
     pub seconds: f64,
     /// Offered frames per second.
     pub offered_pps: f64,
     /// Delivered frames per second.
     pub delivered_pps: f64,
+    /// Delivered bits per second, Ethernet header included, FCS, preamble and gap not.
+    pub delivered_bps: f64,
     /// Share of offered frames not delivered, by sequence number.
     pub loss: f64,
     /// What the sequence numbers say.
@@ -161,9 +165,11 @@ impl Trial {
             aim_pps: offer.rate_pps,
             offered_frames: sent.frames,
             delivered_frames: sequence.unique,
+            delivered_bytes: after.tally.bytes,
             seconds,
             offered_pps: rate(sent.frames),
             delivered_pps: rate(sequence.unique),
+            delivered_bps: rate(after.tally.bytes * 8),
             loss: if sent.frames == 0 { 0.0 } else { sequence.lost() as f64 / sent.frames as f64 },
             sequence,
             latency: after.tally.latency.summary(),

@@ -19,19 +19,31 @@ fn settings() -> Option<Settings> {
 
 fn measure(kind: Kind, rate_pps: f64, size: Size) -> Option<Trial> {
     let settings = settings()?;
+    if let Err(why) = kind.available(&settings) {
+        println!("SKIPPED: bench: a trial of {}: {why}", kind.name());
+        return None;
+    }
     let offer = Offer { load: Load::Socket, rate_pps: Some(rate_pps), time: Duration::from_millis(500), size };
     Some(trial::run(kind, offer, &settings, &Stop::default()).expect("a trial"))
 }
 
 #[test]
 fn a_slow_load_arrives_whole_and_in_order_with_its_latency() {
-    for (kind, size) in [(Kind::Wire, Size::Imix), (Kind::Bridge, Size::Fixed(60))] {
-        let Some(trial) = measure(kind, 20_000.0, size) else { return };
+    let pairs = [
+        (Kind::Wire, Size::Imix),
+        (Kind::Bridge, Size::Fixed(60)),
+        (Kind::BridgeNf, Size::Imix),
+        (Kind::BridgeRps, Size::Fixed(1514)),
+    ];
+    for (kind, size) in pairs {
+        let Some(trial) = measure(kind, 20_000.0, size) else { continue };
         assert_eq!(trial.faults, Vec::<String>::new());
         assert!((9_000..=10_000).contains(&trial.offered_frames), "{trial:?}");
         assert_eq!(trial.delivered_frames, trial.offered_frames, "{trial:?}");
         assert_eq!((trial.sequence.reordered, trial.sequence.duplicates, trial.sequence.gaps), (0, 0, 0));
         assert_eq!(trial.sequence.lost_by_interface, 0);
+        let lengths = size.pattern().into_iter().cycle().take(trial.delivered_frames as usize);
+        assert_eq!(trial.delivered_bytes, lengths.map(|len| len as u64).sum::<u64>(), "{size}");
         let latency = trial.latency.expect("frames arrived");
         assert_eq!(latency.frames, trial.delivered_frames);
         assert!(latency.p50_us > 0.1 && latency.p50_us <= latency.p999_us && latency.p999_us <= latency.max_us);

@@ -48,6 +48,8 @@ struct Core {
 pub struct Tally {
     /// Generated frames that arrived, duplicates included.
     pub received: u64,
+    /// Their bytes, without FCS.
+    pub bytes: u64,
     /// Other frames, which were passed on to the stack.
     pub others: u64,
     /// Generated frames without a stamp.
@@ -181,6 +183,7 @@ impl Core {
         let next = self.state.read()?.get(state::NEXT).copied().unwrap_or(0);
         Ok(Tally {
             received: sum(tally::RECEIVED),
+            bytes: sum(tally::BYTES),
             others: sum(tally::OTHERS),
             unstamped: sum(tally::UNSTAMPED),
             reordered: sum(tally::REORDERED),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! if source address is not the generator's:  others++, pass
-//! received++;  if the magic is missing:      unstamped++, drop
+//! received++, bytes;  if no magic:            unstamped++, drop
 //! latency = max(0, now - time in the frame); sum, max, histogram
 //! seen before (window of 65536):             duplicates++
 //! sequence ahead of next:                    gaps++, next = sequence + 1
@@ -27,7 +27,8 @@ pub(super) mod tally {
     pub const GAPS: usize = 5;
     pub const SUM_NS: usize = 6;
     pub const MAX_NS: usize = 7;
-    pub const HISTOGRAM: usize = 8;
+    pub const BYTES: usize = 8;
+    pub const HISTOGRAM: usize = 9;
 }
 /// Words of one processor's tallies.
 pub(super) const TALLY_WORDS: usize = tally::HISTOGRAM + BUCKETS;
@@ -48,6 +49,7 @@ const SEEN_WORDS: usize = 2048;
 pub(super) const STATE_WORDS: usize = state::SEEN + SEEN_WORDS;
 
 /// Fields of `struct __sk_buff` (linux/bpf.h).
+const SKB_LEN: i16 = 0;
 const SKB_DATA: i16 = 76;
 const SKB_DATA_END: i16 = 80;
 /// Verdicts of a tcx program (enum tcx_action_base).
@@ -90,6 +92,10 @@ pub(super) fn instructions(tallies: i32, shared: i32) -> Vec<Insn> {
     asm.load(Width::Half, 1, DATA, 10);
     asm.jump32_imm(When::Differs, 1, u32::from(u16::from_ne_bytes([mac[4], mac[5]])), other);
     asm.count(TALLY, at(tally::RECEIVED), 1);
+    asm.load(Width::Word, 1, CONTEXT, SKB_LEN);
+    asm.load(Width::Double, 2, TALLY, at(tally::BYTES));
+    asm.alu(Alu::Add, 2, 1);
+    asm.store(Width::Double, TALLY, at(tally::BYTES), 2);
     asm.load(Width::Word, 1, DATA, MAGIC_AT as i16);
     asm.jump32_imm(When::Differs, 1, u32::from_ne_bytes(MAGIC.to_be_bytes()), unstamped);
     latency(&mut asm, shared);

@@ -94,7 +94,7 @@ fn other_frames_pass_and_unstamped_ones_are_named() {
     unstamped[frame::MAGIC_AT] ^= 1;
     assert_eq!(core.program.run(&mut unstamped).unwrap(), program::DROP as u32);
     let tally = core.read().unwrap();
-    assert_eq!((tally.received, tally.others, tally.unstamped), (1, 2, 1));
+    assert_eq!((tally.received, tally.bytes, tally.others, tally.unstamped), (1, 60, 2, 1));
 }
 
 fn reading(interface: u64, tally: Tally) -> Reading {
