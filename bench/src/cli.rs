@@ -33,6 +33,13 @@ pub enum Test {
     Tcp(Tcp),
     /// Round-trip time of small datagrams
     Rtt(Rtt),
+    /// Compare two files written with --json: ratios of medians, and which differences are more than noise
+    Compare {
+        /// The earlier result
+        a: PathBuf,
+        /// The later result
+        b: PathBuf,
+    },
     /// Remove what a killed swbench left behind
     Clean,
     /// The device `loop`: forward between two interfaces of this namespace, unread, until killed

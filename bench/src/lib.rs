@@ -12,6 +12,7 @@
 pub mod bpf;
 pub mod campaign;
 pub mod cmd;
+pub mod compare;
 pub mod device;
 pub mod error;
 pub mod latency;

@@ -10,7 +10,7 @@ use bench::report::{self, Row, Stats};
 use bench::search::{self, Found, Goal};
 use bench::stop::Stop;
 use bench::trial::{self, Offer, Trial};
-use bench::{campaign, rig, rtt, tcp};
+use bench::{campaign, compare, rig, rtt, tcp};
 use clap::Parser;
 use cli::{Cli, Latency, Ndr, Overload, Rtt, Run, Search, Tcp, Test};
 use std::process::ExitCode;
@@ -27,8 +27,13 @@ fn main() -> ExitCode {
 }
 
 fn run(test: &Test) -> Result<()> {
-    if let Test::PortLoop { first, second, core } = test {
-        return port_loop::run([first, second], *core);
+    match test {
+        Test::PortLoop { first, second, core } => return port_loop::run([first, second], *core),
+        Test::Compare { a, b } => {
+            print!("{}", compare::table(&compare::File::read(a)?, &compare::File::read(b)?));
+            return Ok(());
+        }
+        _ => {}
     }
     rig::check_machine()?;
     let stop = Stop::on_signals()?;
@@ -46,7 +51,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Overload(options) => overloads(options, &stop),
         Test::Tcp(options) => streams(options, &stop),
         Test::Rtt(options) => round_trips(options, &stop),
-        Test::Clean | Test::PortLoop { .. } => Ok(()),
+        Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
     }
 }
 
