@@ -3,9 +3,11 @@
 use bench::campaign::{alternated, present};
 use bench::device::{Kind, Settings};
 use bench::error::{Error, Result};
+use bench::facts::{self, Facts};
 use bench::load::{Load, Size, Sizes};
 use bench::report::{self, Row};
 use bench::search::Goal;
+use bench::stop::Stop;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -182,31 +184,52 @@ pub struct Rtt {
 }
 
 impl Common {
-    /// What holds for every trial.
-    pub fn settings(&self, mtu: u16) -> Settings {
+    fn settings(&self, mtu: u16) -> Settings {
         let beside = || std::env::current_exe().map(|exe| exe.with_file_name("switchd")).unwrap_or_default();
         let switchd = self.switchd.clone().unwrap_or_else(beside);
         Settings { device_core: self.device_core, traffic_core: self.traffic_core, switchd, mtu }
     }
 
-    /// The device the others are compared with.
-    pub fn subject(&self) -> Kind {
+    fn subject(&self) -> Kind {
         self.devices.first().copied().unwrap_or(Kind::Switchd)
     }
 
-    /// Prints the summary and writes the file.
-    pub fn finish<T: Serialize>(&self, rows: &[Row], trials: &[T]) -> Result<()> {
-        print!("{}", report::table(self.subject(), rows));
-        self.json.as_deref().map_or(Ok(()), |path| report::write_json(path, rows, trials))
-    }
-
-    /// Installed devices, `runs` times, alternated.
-    pub fn plan(&self, settings: &Settings) -> Result<Vec<Kind>> {
+    /// Finds the installed devices and the facts about them and the machine.
+    pub fn prepare(&self, mtu: u16, stop: &Stop) -> Result<Prepared> {
         if self.device_core == self.traffic_core {
             let why = "--device-core and --traffic-core must differ".into();
             return Err(Error::Absent { device: "a core for the device", why });
         }
-        Ok(alternated(&present(&self.devices, settings)?, usize::from(self.runs)))
+        let settings = self.settings(mtu);
+        let there = present(&self.devices, &settings)?;
+        let facts = facts::collect(&there, &settings, stop)?;
+        let kinds = alternated(&there, usize::from(self.runs));
+        Ok(Prepared { subject: self.subject(), json: self.json.clone(), settings, facts, kinds })
+    }
+}
+
+/// A campaign about to begin.
+pub struct Prepared {
+    /// The device the others are compared with.
+    pub subject: Kind,
+    /// What holds for every trial.
+    pub settings: Settings,
+    /// Installed devices, once for each run, alternated.
+    pub kinds: Vec<Kind>,
+    facts: Facts,
+    json: Option<PathBuf>,
+}
+
+impl Prepared {
+    /// Every device with every size, alternated by device.
+    pub fn with_sizes(&self, sizes: &[Size]) -> Vec<(Kind, Size)> {
+        self.kinds.iter().flat_map(|kind| sizes.iter().map(move |size| (*kind, *size))).collect()
+    }
+
+    /// Prints facts and summary and writes the file.
+    pub fn finish<T: Serialize>(&self, rows: &[Row], trials: &[T]) -> Result<()> {
+        print!("{}{}", self.facts.lines(), report::table(self.subject, rows));
+        self.json.as_deref().map_or(Ok(()), |path| report::write_json(path, &self.facts, rows, trials))
     }
 }
 

@@ -247,7 +247,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("swbench-test-{}.json", std::process::id()));
         let values: Vec<(Kind, f64)> = (0..5).map(|n| (Kind::BridgeNf, f64::from(n) + 1.0)).collect();
         let rows = report::rows("Mpps", Kind::Switchd, &values, |_| String::new());
-        report::write_json(&path, &rows, &[()]).unwrap();
+        report::write_json(&path, &"facts", &rows, &[()]).unwrap();
         let file = File::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let text = table(&file, &file);

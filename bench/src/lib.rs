@@ -15,6 +15,7 @@ pub mod cmd;
 pub mod compare;
 pub mod device;
 pub mod error;
+pub mod facts;
 pub mod latency;
 #[allow(unsafe_code)]
 pub mod load;

@@ -65,9 +65,9 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
     for load in &options.load {
         sizes.iter().try_for_each(|size| load.check_size(*size))?;
     }
-    let settings = options.common.settings(1500);
+    let ready = options.common.prepare(1500, stop)?;
     let mut plan: Vec<(Size, Load, Kind)> = Vec::new();
-    for kind in options.common.plan(&settings)? {
+    for &kind in &ready.kinds {
         for load in options.load.iter().filter(|load| kind.supports(**load)) {
             plan.extend(sizes.iter().map(|size| (*size, *load, kind)));
         }
@@ -77,7 +77,9 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
         &plan,
         stop,
         |(size, load, kind)| format!("{} under {} load, {size} bytes", kind.name(), load.name()),
-        |(size, load, kind)| trial::run(*kind, Offer { load: *load, rate_pps, time, size: *size }, &settings, stop),
+        |(size, load, kind)| {
+            trial::run(*kind, Offer { load: *load, rate_pps, time, size: *size }, &ready.settings, stop)
+        },
         show_trial,
     )?;
     let mut rows = Vec::new();
@@ -104,9 +106,9 @@ fn rates(options: &Run, stop: &Stop) -> Result<()> {
             text
         };
         let figure = format!("{} Mpps, {size}", load.name());
-        rows.extend(report::rows(&figure, options.common.subject(), &values, remark));
+        rows.extend(report::rows(&figure, ready.subject, &values, remark));
     }
-    options.common.finish(&rows, &trials)
+    ready.finish(&rows, &trials)
 }
 
 fn show_trial(t: &Trial) -> String {
@@ -131,14 +133,9 @@ fn reserve(t: &Trial) -> String {
     }
 }
 
-/// Every device with every size, alternated by device.
-fn with_sizes(kinds: Vec<Kind>, sizes: &[Size]) -> Vec<(Kind, Size)> {
-    kinds.into_iter().flat_map(|kind| sizes.iter().map(move |size| (kind, *size))).collect()
-}
-
 fn searches(options: &Ndr, stop: &Stop) -> Result<()> {
-    let settings = options.common.settings(1500);
     let sizes = options.search.sizes()?;
+    let ready = options.common.prepare(1500, stop)?;
     let step = Duration::from_secs(options.seconds);
     let (verify, verify_time) = (options.verify, Duration::from_secs(options.verify_seconds));
     let goal = |kind, size, percent: f64| {
@@ -146,14 +143,14 @@ fn searches(options: &Ndr, stop: &Stop) -> Result<()> {
         Goal { load, size, loss_limit: percent / 100.0, step, verify, verify_time }
     };
     let mut plan: Vec<(Kind, Size, f64)> = Vec::new();
-    for (kind, size) in with_sizes(options.common.plan(&settings)?, &sizes) {
+    for (kind, size) in ready.with_sizes(&sizes) {
         plan.extend(options.loss_percent.iter().map(|percent| (kind, size, *percent)));
     }
     let found = campaign::run(
         &plan,
         stop,
         |(kind, size, percent)| format!("{} search, {size} bytes, loss <= {percent} %", kind.name()),
-        |(kind, size, percent)| search::run(*kind, goal(*kind, *size, *percent), &settings, stop),
+        |(kind, size, percent)| search::run(*kind, goal(*kind, *size, *percent), &ready.settings, stop),
         |f| format!("{:.3} Mpps in {} steps, {} violations", f.rate_pps / 1e6, f.steps.len(), f.violations),
     )?;
     let mut rows = Vec::new();
@@ -173,9 +170,9 @@ fn searches(options: &Ndr, stop: &Stop) -> Result<()> {
             0.0 => "NDR".to_owned(),
             percent => format!("PDR {percent} %"),
         };
-        rows.extend(report::rows(&format!("{name} Mpps, {size}"), options.common.subject(), &values, remark));
+        rows.extend(report::rows(&format!("{name} Mpps, {size}"), ready.subject, &values, remark));
     }
-    options.common.finish(&rows, &found)
+    ready.finish(&rows, &found)
 }
 
 fn latencies(options: &Latency, stop: &Stop) -> Result<()> {
@@ -187,17 +184,19 @@ fn latencies(options: &Latency, stop: &Stop) -> Result<()> {
         format!("{:.0} %: {latency}{}", p.multiple * 100.0, reserve(&p.trial))
     };
     let goal = |kind, size| cli::quick(options.search.load_for(kind), size, options.loss_percent);
-    let plan = with_sizes(options.common.plan(&options.common.settings(1500))?, &options.search.sizes()?);
+    let sizes = options.search.sizes()?;
+    let ready = options.common.prepare(1500, stop)?;
+    let plan = ready.with_sizes(&sizes);
     let time = Duration::from_secs(options.seconds);
     let series = relative(
-        &options.common,
+        &ready.settings,
         &plan,
         |kind, size| Plan { goal: goal(kind, size), multiples: multiples.clone(), time },
         stop,
         show,
     )?;
     let mut rows = Vec::new();
-    for (size, multiple) in options.search.sizes()?.into_iter().flat_map(|s| multiples.iter().map(move |m| (s, *m))) {
+    for (size, multiple) in sizes.iter().flat_map(|s| multiples.iter().map(move |m| (*s, *m))) {
         let points = points_of(&series, size, multiple);
         for (name, get) in bench::latency::Latency::COLUMNS {
             let value = |(s, p): &(&Series, &Point)| Some((s.device, get(p.trial.latency.as_ref()?)));
@@ -208,10 +207,10 @@ fn latencies(options: &Latency, stop: &Stop) -> Result<()> {
                 format!("at {:.3} Mpps, loss {:.4} %", rate / 1e6, loss * 100.0)
             };
             let figure = format!("{name} us at {:.0} % of NDR, {size}", multiple * 100.0);
-            rows.extend(report::rows(&figure, options.common.subject(), &values, remark));
+            rows.extend(report::rows(&figure, ready.subject, &values, remark));
         }
     }
-    options.common.finish(&rows, &series)
+    ready.finish(&rows, &series)
 }
 
 fn overloads(options: &Overload, stop: &Stop) -> Result<()> {
@@ -224,17 +223,19 @@ fn overloads(options: &Overload, stop: &Stop) -> Result<()> {
         format!("{} x: offered {offered:.3}, delivered {delivered:.3} Mpps{fault}", p.multiple)
     };
     let goal = |kind, size| cli::quick(search.load_for(kind), size, options.loss_percent);
-    let plan = with_sizes(options.common.plan(&options.common.settings(1500))?, &search.sizes()?);
+    let sizes = search.sizes()?;
+    let ready = options.common.prepare(1500, stop)?;
+    let plan = ready.with_sizes(&sizes);
     let time = Duration::from_secs(options.seconds);
     let series = relative(
-        &options.common,
+        &ready.settings,
         &plan,
         |kind, size| Plan { goal: goal(kind, size), multiples: multiples.clone(), time },
         stop,
         show,
     )?;
     let mut rows = Vec::new();
-    for (size, multiple) in search.sizes()?.into_iter().flat_map(|s| multiples.iter().map(move |m| (s, *m))) {
+    for (size, multiple) in sizes.iter().flat_map(|s| multiples.iter().map(move |m| (*s, *m))) {
         // A generator that misses its aim is no reason to leave a trial out: what it did offer is in the remark.
         let points: Vec<_> =
             points_of(&series, size, multiple).into_iter().filter(|(_, p)| p.trial.faults.is_empty()).collect();
@@ -252,25 +253,24 @@ fn overloads(options: &Overload, stop: &Stop) -> Result<()> {
             )
         };
         let figure = format!("delivered/NDR at {multiple} x NDR, {size}");
-        rows.extend(report::rows(&figure, options.common.subject(), &values, remark));
+        rows.extend(report::rows(&figure, ready.subject, &values, remark));
     }
-    options.common.finish(&rows, &series)
+    ready.finish(&rows, &series)
 }
 
 /// Trials at multiples of every device's own no-drop rate.
 fn relative(
-    common: &cli::Common,
+    settings: &bench::device::Settings,
     plan: &[(Kind, Size)],
     of: impl Fn(Kind, Size) -> Plan,
     stop: &Stop,
     show: impl Fn(&Point) -> String,
 ) -> Result<Vec<Series>> {
-    let settings = common.settings(1500);
     campaign::run(
         plan,
         stop,
         |(kind, size)| format!("{} at multiples of its NDR, {size} bytes", kind.name()),
-        |(kind, size)| of(*kind, *size).run(*kind, &settings, stop),
+        |(kind, size)| of(*kind, *size).run(*kind, settings, stop),
         |s| {
             let points: Vec<String> = s.points.iter().map(&show).collect();
             format!("NDR {:.3} Mpps; {}", s.ndr_pps / 1e6, points.join("; "))
@@ -286,35 +286,35 @@ fn points_of(series: &[Series], size: Size, multiple: f64) -> Vec<(&Series, &Poi
 
 fn streams(options: &Tcp, stop: &Stop) -> Result<()> {
     tcp::available()?;
-    let settings = options.common.settings(options.mtu);
+    let ready = options.common.prepare(options.mtu, stop)?;
     let results = campaign::run(
-        &options.common.plan(&settings)?,
+        &ready.kinds,
         stop,
         |kind| format!("{} TCP", kind.name()),
-        |kind| tcp::run(*kind, Duration::from_secs(options.seconds), &settings, stop),
+        |kind| tcp::run(*kind, Duration::from_secs(options.seconds), &ready.settings, stop),
         |t| format!("{:.2} Gbit/s, {} retransmits", t.bits_per_second / 1e9, t.retransmits),
     )?;
     let values: Vec<(Kind, f64)> = results.iter().map(|t| (t.device, t.bits_per_second / 1e9)).collect();
     let again = |kind| results.iter().filter(|t| t.device == kind).map(|t| t.retransmits).sum::<u64>();
     let remark = |kind| format!("retransmits {}", again(kind));
     let figure = format!("TCP Gbit/s, MTU {}", options.mtu);
-    options.common.finish(&report::rows(&figure, options.common.subject(), &values, remark), &results)
+    ready.finish(&report::rows(&figure, ready.subject, &values, remark), &results)
 }
 
 fn round_trips(options: &Rtt, stop: &Stop) -> Result<()> {
-    let settings = options.common.settings(1500);
+    let ready = options.common.prepare(1500, stop)?;
     let results = campaign::run(
-        &options.common.plan(&settings)?,
+        &ready.kinds,
         stop,
         |kind| format!("{} RTT", kind.name()),
-        |kind| rtt::run(*kind, options.count, &settings, stop),
+        |kind| rtt::run(*kind, options.count, &ready.settings, stop),
         |r| format!("p50 {:.1} us, p99 {:.1} us, lost {}", r.p50_us, r.p99_us, r.lost),
     )?;
     let lost = |kind| results.iter().filter(|r| r.device == kind).map(|r| r.lost).sum::<u64>();
     let mut rows: Vec<Row> = Vec::new();
     for (figure, get) in [("RTT p50 us", (|r| r.p50_us) as fn(&rtt::Rtt) -> f64), ("RTT p99 us", |r| r.p99_us)] {
         let values: Vec<(Kind, f64)> = results.iter().map(|r| (r.device, get(r))).collect();
-        rows.extend(report::rows(figure, options.common.subject(), &values, |kind| format!("lost {}", lost(kind))));
+        rows.extend(report::rows(figure, ready.subject, &values, |kind| format!("lost {}", lost(kind))));
     }
-    options.common.finish(&rows, &results)
+    ready.finish(&rows, &results)
 }

@@ -126,31 +126,6 @@ pub(crate) fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
     text
 }
 
-/// Facts about the machine that belong with every figure.
-#[derive(Clone, Debug, Serialize)]
-pub struct Machine {
-    /// Kernel release.
-    pub kernel: String,
-    /// Cores this process may use.
-    pub cores: usize,
-    /// Processor name.
-    pub cpu: String,
-}
-
-impl Machine {
-    /// Of this machine; unknown facts are empty.
-    pub fn here() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let info = read("/proc/cpuinfo");
-        let model = info.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split_once(':'));
-        Machine {
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            cores: crate::netns::cores(),
-            cpu: model.map_or(String::new(), |(_, name)| name.trim().to_owned()),
-        }
-    }
-}
-
 /// Share of all cores' time (0..=1) that is in use, from two readings of /proc/stat's first line; 0 when unreadable.
 pub fn busy_share(before: &str, after: &str) -> f64 {
     let ticks = |text: &str| -> Option<(u64, u64)> {
@@ -169,26 +144,26 @@ pub fn busy_share(before: &str, after: &str) -> f64 {
 
 /// Everything about a campaign, for later comparison.
 #[derive(Debug, Serialize)]
-pub struct Document<'a, T: Serialize> {
+pub struct Document<'a, F: Serialize, T: Serialize> {
     /// [`SCHEMA`].
     pub schema: u32,
     /// The command line.
     pub command: Vec<String>,
-    /// Where it ran.
-    pub facts: Machine,
+    /// Where and how it ran, see [`crate::facts::Facts`].
+    pub facts: &'a F,
     /// The summary lines.
     pub summary: &'a [Row],
     /// Every trial, in the order they ran.
     pub trials: &'a [T],
 }
 
-/// Writes summary and trials as JSON to `path`.
+/// Writes facts, summary and trials as JSON to `path`.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written.
-pub fn write_json<T: Serialize>(path: &Path, summary: &[Row], trials: &[T]) -> Result<()> {
+pub fn write_json<F: Serialize, T: Serialize>(path: &Path, facts: &F, summary: &[Row], trials: &[T]) -> Result<()> {
     let command = std::env::args().collect();
-    let document = Document { schema: SCHEMA, command, facts: Machine::here(), summary, trials };
+    let document = Document { schema: SCHEMA, command, facts, summary, trials };
     let what = || format!("write {}", path.display());
     let text = serde_json::to_string_pretty(&document).map_err(|e| Error::io(what(), std::io::Error::from(e)))?;
     std::fs::write(path, text + "\n").map_err(|e| Error::io(what(), e))

@@ -68,3 +68,19 @@ fn shares_of_a_found_rate_are_offered_and_timed() {
         assert!(point.trial.latency.is_some_and(|l| l.frames == point.trial.delivered_frames), "{point:?}");
     }
 }
+
+#[test]
+fn facts_tell_how_devices_work_and_which_do_not() {
+    let Some(settings) = settings() else { return };
+    let settings = Settings { switchd: "/nonexistent/switchd".into(), ..settings };
+    let kinds = [Kind::Bridge, Kind::Wire, Kind::Switchd, Kind::Bridge];
+    let facts = bench::facts::collect(&kinds, &settings, &Stop::default()).expect("facts");
+    assert_eq!(facts.devices.keys().collect::<Vec<_>>(), ["bridge", "switchd", "wire"]);
+    let bridge = &facts.devices["bridge"];
+    assert_eq!((bridge.fault.as_deref(), bridge.offloads.len(), facts.devices["wire"].offloads.len()), (None, 4, 2));
+    assert!(bridge.offloads["a0"].contains("tx-checksumming"), "{bridge:?}");
+    assert_eq!(bridge.queues["sA"], "1 rx, 1 tx");
+    let lines = facts.lines();
+    assert!(facts.devices["switchd"].fault.is_some() && lines.contains("not seen working"), "{lines}");
+    assert!(lines.lines().all(|line| line.starts_with("# ")), "{lines}");
+}

@@ -110,6 +110,18 @@ impl Kind {
         missing.map_or(Ok(()), |why| Err(Error::Absent { device: self.name(), why }))
     }
 
+    /// Its version, as it or its package tells; empty when nobody does.
+    pub fn version(self, settings: &Settings) -> String {
+        let first_line = |text: Result<String>| text.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        match self {
+            Kind::Switchd => switchd::version(settings),
+            Kind::Ovs => first_line(cmd(["ovs-vswitchd", "--version"]).run()),
+            Kind::Testpmd => testpmd::version(),
+            Kind::Loop => format!("swbench {}", env!("CARGO_PKG_VERSION")),
+            Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire => "the kernel's".to_owned(),
+        }
+    }
+
     /// Starts the device on the host ends of `rig` and waits until a frame gets through in both directions.
     ///
     /// # Errors
@@ -133,6 +145,11 @@ impl Kind {
 }
 
 impl Running {
+    /// Process ids of the device; none when it is in the kernel.
+    pub fn ids(&self) -> Vec<u32> {
+        self.processes.iter().map(Process::id).collect()
+    }
+
     /// Fails when a process of the device has ended.
     ///
     /// # Errors

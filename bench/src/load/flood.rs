@@ -17,7 +17,7 @@ const FIRST_RUN: u64 = 1 << 16;
 const RUN_TIME: Duration = Duration::from_secs(1);
 /// Frames the kernel runs between two flushes of the redirect queue. Within a batch the receiving side, which shares
 /// the generator's core, does not run.
-const BATCH: u32 = 64;
+pub const BATCH: u32 = 64;
 /// Longest batch of a paced load, for the sake of latency.
 const BATCH_TIME: Duration = Duration::from_micros(10);
 /// Fields of `struct xdp_md` (linux/bpf.h).

@@ -22,7 +22,7 @@ use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 /// Frames handed over per system call.
 const BURST: usize = 64;
 /// Frames of the pool; also the size of the transmit and completion rings, so that neither can overflow.
-const FRAMES: u32 = 2048;
+pub const FRAMES: u32 = 2048;
 /// Bytes per frame in the pool; the kernel's smallest chunk.
 const CHUNK: u32 = 2048;
 /// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, 6.17): frames sent per system call.

@@ -204,7 +204,8 @@ impl Sequence {
         // The sequence has 32 bits and may have gone round: what is missing to a full round is missing at the end.
         let lost_at_end = u64::from((sent as u32).wrapping_sub(tally.next));
         let reached = sent.saturating_sub(lost_at_end);
-        let generated = after.interface.saturating_sub(before.interface).saturating_sub(tally.others);
+        let others = tally.others.saturating_sub(before.tally.others);
+        let generated = after.interface.saturating_sub(before.interface).saturating_sub(others);
         let sequence = Sequence {
             unique,
             duplicates: tally.duplicates,
