@@ -26,6 +26,8 @@ const XDP_DATA_END: i16 = 4;
 
 /// Longest call of a paced load: the pause between two is too short to matter, and a stop is not seen within one.
 const PACED_RUN_TIME: Duration = Duration::from_secs(4);
+/// Frames that share one look at the clock, at most: the kernel hands frames on in bundles of 16 (`DEV_MAP_BULK_SIZE`).
+const GROUP: u32 = 16;
 /// Lowest rate of a paced load: the program waits for the moment of each frame, and may not wait long.
 pub const RATE_MIN: f64 = 50_000.0;
 /// Looks at the clock before a frame is sent at the latest; at [`RATE_MIN`] fewer than half of them are needed.
@@ -39,14 +41,17 @@ const FRACTION_BITS: i32 = 8;
 mod state {
     /// Number of the next frame.
     pub const SEQUENCE: usize = 0;
-    /// When the first and the last frame were sent, nanoseconds.
+    /// When the first and the last group of frames were begun, nanoseconds.
     pub const FIRST: usize = 1;
     pub const LAST: usize = 2;
     /// When the next one is due, with fraction bits.
     pub const DUE: usize = 3;
-    /// Time between two frames, with fraction bits; 0 when there is no schedule.
+    /// Time between two groups, with fraction bits; 0 when there is no schedule.
     pub const INTERVAL: usize = 4;
-    pub const WORDS: usize = 5;
+    /// The time of the last group as it stands in its frames.
+    pub const SECONDS: usize = 5;
+    pub const SUBSECONDS: usize = 6;
+    pub const WORDS: usize = 7;
 }
 
 /// Runs the load on the calling thread, which must be in the job's namespace.
@@ -62,9 +67,10 @@ pub fn send(job: &Job) -> Result<Sent> {
     let model = job.frames.first().ok_or_else(|| fault(Load::Flood, "no frame to send"))?;
     let shared = Map::shared(c"swbench_flood", state::WORDS).map_err(bad("make the program's state"))?;
     let mut start = [0u64; state::WORDS];
-    start[state::INTERVAL] = job.rate_pps.map_or(0, interval);
+    let group = group(job.rate_pps);
+    start[state::INTERVAL] = job.rate_pps.map_or(0, |rate| interval(rate / f64::from(group)));
     shared.write(&start).map_err(bad("set the schedule"))?;
-    let code = instructions(job.index, shared.fd(), frame::checksum_base(model));
+    let code = instructions(job.index, shared.fd(), frame::checksum_base(model), group);
     let program = Program::load(Kind::Xdp, c"swbench_flood", &code).map_err(bad("load the XDP program"))?;
     let (mut frames, watch) = (0u64, Watch::start());
     let mut next = job.rate_pps.map_or(FIRST_RUN, |rate| paced_run(rate, job.time, 0));
@@ -90,9 +96,14 @@ fn batch(rate_pps: Option<f64>) -> u32 {
     rate_pps.map_or(BATCH, |rate| ((rate * BATCH_TIME.as_secs_f64()) as u32).clamp(1, BATCH))
 }
 
-/// Time between two frames, as the program wants it.
-fn interval(rate_pps: f64) -> u64 {
-    (SECOND_NS as f64 * f64::from(1 << FRACTION_BITS) / rate_pps) as u64
+/// Frames of a group, a power of two.
+fn group(rate_pps: Option<f64>) -> u32 {
+    1 << batch(rate_pps).min(GROUP).ilog2()
+}
+
+/// Time between two events, as the program wants it.
+fn interval(rate: f64) -> u64 {
+    (SECOND_NS as f64 * f64::from(1 << FRACTION_BITS) / rate) as u64
 }
 
 /// Frames of the next call of a paced load that has sent `sent` of what `time` holds; 0 when it is over.
@@ -110,10 +121,11 @@ fn next_run(frames: u64, took: Duration, left: Duration) -> u64 {
     if wanted < u64::from(BATCH) { 0 } else { wanted.min(i32::MAX as u64) }
 }
 
-/// Waits for the frame's moment, stamps it as [`frame::stamp`] does, and returns `bpf_redirect(index, 0)`.
-fn instructions(index: u32, shared: i32, checksum_base: u32) -> Vec<Insn> {
+/// Waits for the moment of a group at its first frame, stamps every frame as [`frame::stamp`] does, and returns
+/// `bpf_redirect(index, 0)`.
+fn instructions(index: u32, shared: i32, checksum_base: u32, group: u32) -> Vec<Insn> {
     let mut asm = Asm::default();
-    let send = asm.label();
+    let (send, timed) = (asm.label(), asm.label());
     asm.load(Width::Word, 7, 1, XDP_DATA);
     asm.load(Width::Word, 2, 1, XDP_DATA_END);
     asm.alu(Alu::Mov, 3, 7);
@@ -121,7 +133,12 @@ fn instructions(index: u32, shared: i32, checksum_base: u32) -> Vec<Insn> {
     // Never: for the verifier.
     asm.jump(When::Above, 3, 2, send);
     asm.map_value(6, shared);
+    asm.load(Width::Double, 1, 6, at(state::SEQUENCE));
+    asm.alu_imm(Alu::And, 1, group as i32 - 1);
+    asm.jump_imm(When::Differs, 1, 0, timed);
     wait(&mut asm);
+    take_time(&mut asm);
+    asm.place(timed);
     write_stamp(&mut asm, checksum_base);
     asm.place(send);
     asm.set32(1, index);
@@ -136,7 +153,7 @@ const fn at(word: usize) -> i16 {
     (word * size_of::<u64>()) as i16
 }
 
-/// Waits until the frame is due, if there is a schedule, and enters when the next one is. r6 is the state; leaves the
+/// Waits until the group is due, if there is a schedule, and enters when the next one is. r6 is the state; leaves the
 /// time in r0.
 fn wait(asm: &mut Asm) {
     let (paced, again, ready, in_time, done) = (asm.label(), asm.label(), asm.label(), asm.label(), asm.label());
@@ -168,26 +185,37 @@ fn wait(asm: &mut Asm) {
     asm.place(done);
 }
 
-/// Numbers and stamps the frame at r7 with the time in r0; r6 is the state.
-fn write_stamp(asm: &mut Asm, checksum_base: u32) {
-    let (not_first, some) = (asm.label(), asm.label());
+/// Enters the time in r0, also as it stands in a frame; r6 is the state.
+fn take_time(asm: &mut Asm) {
+    let not_first = asm.label();
     asm.store(Width::Double, 6, at(state::LAST), 0);
     asm.load(Width::Double, 1, 6, at(state::SEQUENCE));
     asm.jump_imm(When::Differs, 1, 0, not_first);
     asm.store(Width::Double, 6, at(state::FIRST), 0);
     asm.place(not_first);
-    asm.alu(Alu::Mov, 3, 1);
-    asm.alu_imm(Alu::Add, 3, 1);
-    asm.store(Width::Double, 6, at(state::SEQUENCE), 3);
-    // r1 = sequence number, r3 = seconds, r0 = nanoseconds of the second
     asm.alu(Alu::Mov, 3, 0);
     asm.alu_imm(Alu::Div, 3, SECOND_NS as i32);
     asm.alu(Alu::Mov, 4, 3);
     asm.alu_imm(Alu::Mul, 4, SECOND_NS as i32);
     asm.alu(Alu::Sub, 0, 4);
+    for (register, word) in [(3, state::SECONDS), (0, state::SUBSECONDS)] {
+        asm.swap32(register);
+        asm.store(Width::Double, 6, at(word), register);
+    }
+}
+
+/// Numbers and stamps the frame at r7; r6 is the state.
+fn write_stamp(asm: &mut Asm, checksum_base: u32) {
+    let some = asm.label();
+    asm.load(Width::Double, 1, 6, at(state::SEQUENCE));
+    asm.alu(Alu::Mov, 3, 1);
+    asm.alu_imm(Alu::Add, 3, 1);
+    asm.store(Width::Double, 6, at(state::SEQUENCE), 3);
+    asm.swap32(1);
+    asm.load(Width::Double, 3, 6, at(state::SECONDS));
+    asm.load(Width::Double, 0, 6, at(state::SUBSECONDS));
     asm.set32(5, checksum_base);
     for (register, at) in [(1, SEQUENCE_AT), (3, SECONDS_AT), (0, SUBSECONDS_AT)] {
-        asm.swap32(register);
         asm.store(Width::Word, 7, at as i16, register);
         asm.alu(Alu::Add, 5, register);
     }
@@ -221,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_program_redirects_to_the_interface_and_exits() {
-        let code = instructions(7, 3, 0);
+        let code = instructions(7, 3, 0, 1);
         let [.., index, _, call, exit] = code.as_slice() else { panic!("too short") };
         assert_eq!((index.code, index.dst, index.imm), (0xb4, 1, 7));
         assert_eq!((call.code, call.imm, exit.code), (0x85, 23, 0x95));
@@ -234,21 +262,31 @@ mod tests {
             println!("SKIPPED: bench: the flood load's program: needs root");
             return;
         }
-        let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
-        let base = frame::checksum_base(&frame);
-        let shared = Map::shared(c"swbench_test", state::WORDS).unwrap();
-        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, shared.fd(), base)).unwrap();
-        for sequence in 0..1000 {
-            let before_ns = crate::sink::now_ns(rustix::time::ClockId::Monotonic);
-            assert_eq!(program.run(&mut frame).unwrap(), XDP_REDIRECT);
-            let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
-            let time_ns = u64::from(word(SECONDS_AT)) * SECOND_NS + u64::from(word(SUBSECONDS_AT));
-            assert!(time_ns >= before_ns && time_ns - before_ns < SECOND_NS, "{time_ns} after {before_ns}");
-            let mut same = frame.clone();
-            frame::stamp(&mut same, base, sequence, time_ns);
-            assert_eq!(frame, same);
+        for group in [1, 8] {
+            let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
+            let base = frame::checksum_base(&frame);
+            let shared = Map::shared(c"swbench_test", state::WORDS).unwrap();
+            let code = instructions(1, shared.fd(), base, group);
+            let program = Program::load(Kind::Xdp, c"swbench_test", &code).unwrap();
+            let mut last_ns = 0;
+            for sequence in 0..1000 {
+                let before_ns = crate::sink::now_ns(rustix::time::ClockId::Monotonic);
+                assert_eq!(program.run(&mut frame).unwrap(), XDP_REDIRECT);
+                let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+                let time_ns = u64::from(word(SECONDS_AT)) * SECOND_NS + u64::from(word(SUBSECONDS_AT));
+                if sequence % group == 0 {
+                    assert!(time_ns >= before_ns && time_ns - before_ns < SECOND_NS, "{time_ns} after {before_ns}");
+                    last_ns = time_ns;
+                }
+                assert_eq!(time_ns, last_ns, "one time for a group of {group}");
+                let mut same = frame.clone();
+                frame::stamp(&mut same, base, sequence, time_ns);
+                assert_eq!(frame, same);
+            }
+            let end = shared.read().unwrap();
+            assert_eq!((end[state::SEQUENCE], end[state::LAST]), (1000, last_ns));
+            assert!(end[state::FIRST] > 0 && end[state::FIRST] < last_ns);
         }
-        assert_eq!(shared.read().unwrap()[state::SEQUENCE], 1000);
     }
 
     #[test]
@@ -260,6 +298,7 @@ mod tests {
         assert_eq!(paced_run(rate, s(9), 9_000_000), 0);
         assert_eq!(interval(1e6), 1000 << FRACTION_BITS);
         assert_eq!([None, Some(5e4), Some(1e6), Some(1e7)].map(batch), [BATCH, 1, 10, BATCH]);
+        assert_eq!([None, Some(5e4), Some(1e6), Some(1e7)].map(group), [GROUP, 1, 8, GROUP]);
     }
 
     #[test]
@@ -270,7 +309,7 @@ mod tests {
         }
         let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
         let shared = Map::shared(c"swbench_test", state::WORDS).unwrap();
-        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, shared.fd(), 0)).unwrap();
+        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, shared.fd(), 0, 1)).unwrap();
         let mut words = [0u64; state::WORDS];
         words[state::INTERVAL] = interval(RATE_MIN);
         let wait_ns = SECOND_NS / RATE_MIN as u64;
