@@ -151,7 +151,11 @@ fn searches(options: &Ndr, stop: &Stop) -> Result<()> {
         stop,
         |(kind, size, percent)| format!("{} search, {size} bytes, loss <= {percent} %", kind.name()),
         |(kind, size, percent)| search::run(*kind, goal(*kind, *size, *percent), &ready.settings, stop),
-        |f| format!("{:.3} Mpps in {} steps, {} violations", f.rate_pps / 1e6, f.steps.len(), f.violations),
+        |f| {
+            let Found { rate_pps, violations, unusable, .. } = f;
+            let steps = f.steps.len();
+            format!("{:.3} Mpps in {steps} steps, {unusable} of them unusable, {violations} violations", rate_pps / 1e6)
+        },
     )?;
     let mut rows = Vec::new();
     for (size, percent) in sizes.iter().flat_map(|size| options.loss_percent.iter().map(move |p| (*size, *p))) {
@@ -160,9 +164,9 @@ fn searches(options: &Ndr, stop: &Stop) -> Result<()> {
         let remark = |kind| {
             let of = || these.iter().filter(move |f| f.device == kind);
             let bisected = median(of(), |f| f.bisected_pps) / 1e6;
-            let violations: usize = of().map(|f| f.violations).sum();
+            let (violations, unusable) = of().fold((0, 0), |(v, u), f| (v + f.violations, u + f.unusable));
             format!(
-                "{} load, before verifying {bisected:.3}, violations {violations}",
+                "{} load, before verifying {bisected:.3}, violations {violations}, unusable steps {unusable}",
                 options.search.load_for(kind).name()
             )
         };

@@ -3,7 +3,8 @@
 //!
 //! Loss does not grow with the rate alone: an interrupt in the wrong moment loses frames at any rate. So a rate is
 //! given up only when it failed twice, and what the bisection found must then pass several longer trials in a row, or
-//! the rate is lowered by 2 % and they begin again. How often a rate failed at or below one that passed is counted.
+//! the rate is lowered by 2 % and they begin again. How often a rate failed at or below one that passed is counted, and
+//! how many steps failed for want of a generator.
 
 use crate::device::{Kind, Settings};
 use crate::error::Result;
@@ -54,8 +55,11 @@ pub struct Found {
     pub rate_pps: f64,
     /// What the bisection found before it was verified.
     pub bisected_pps: f64,
-    /// Steps that failed at or below a rate that another step passed.
+    /// Steps that lost too much at or below a rate that another step passed.
     pub violations: usize,
+    /// Steps that say nothing about the device, because the generator missed its aim or counters disagreed; they
+    /// were taken for failures.
+    pub unusable: usize,
     /// Every step, in order: full speed, the bisection, the verification.
     pub steps: Vec<Trial>,
 }
@@ -96,10 +100,12 @@ pub fn on(bed: &mut Bed, goal: Goal, stop: &Stop) -> Result<Found> {
         })?
     };
     let rate_pps = hold(bisected_pps, goal.verify, |rate| carries(rate, goal.verify_time))?;
-    let outcomes = steps.iter().map(|t| (t.aim_pps.unwrap_or(t.offered_pps), passes(t, goal.loss_limit)));
+    let unusable = steps.iter().filter(|t| !t.counts()).count();
+    let outcomes =
+        steps.iter().filter(|t| t.counts()).map(|t| (t.aim_pps.unwrap_or(t.offered_pps), passes(t, goal.loss_limit)));
     let violations = violations(&outcomes.collect::<Vec<_>>());
     let Goal { load, size, loss_limit, .. } = goal;
-    Ok(Found { device: bed.kind(), load, size, loss_limit, rate_pps, bisected_pps, violations, steps })
+    Ok(Found { device: bed.kind(), load, size, loss_limit, rate_pps, bisected_pps, violations, unusable, steps })
 }
 
 /// Whether a trial shows that its rate is carried. What a generator cannot offer is no rate that was carried.
