@@ -1,6 +1,7 @@
 //! The one error type of the rig. Made anywhere in the crate, printed by `main`.
 
 use std::io;
+use std::path::PathBuf;
 
 /// Why a measurement could not be made. Every message names the object, what is wrong and, where known, the mending.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,12 @@ pub enum Error {
         /// What it failed to do, with the end of its log.
         why: String,
     },
+    /// A search found no rate that the device carries.
+    #[error("{device} carried no rate that was tried: allow more loss with --loss-percent, or see what else runs here")]
+    NoRate {
+        /// Name of the device.
+        device: &'static str,
+    },
     /// The traffic generator could not be set up or died during the trial.
     #[error("{load} generator: {why}")]
     Generator {
@@ -51,6 +58,14 @@ pub enum Error {
         /// Program that wrote the output.
         tool: &'static str,
         /// What was expected.
+        why: String,
+    },
+    /// A file named by the user cannot be used.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
         why: String,
     },
     /// The user asked for an end (SIGINT or SIGTERM).

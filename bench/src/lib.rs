@@ -2,20 +2,26 @@
 //! under test between them, offers a load, counts what arrives, and reports ratios between devices.
 //!
 //! Everything here runs on ordinary threads of one process; nothing is part of the switch itself. The order of a trial
-//! is [`rig`] (fresh namespaces) -> [`device`] (start, wait until it forwards) -> [`sink`] (counter) -> [`load`]
-//! (generator) -> [`trial`] (one result) -> [`report`] (many results).
+//! is [`rig`] (fresh namespaces) -> [`device`] (start, wait until it forwards) -> [`sink`] (counts, sequence, latency)
+//! -> [`load`] (generator) -> [`trial`] (one result) -> [`report`] (many results).
 //!
-//! Unsafe code (the AF_XDP rings and the BPF test-run call) is confined to [`load`].
+//! Unsafe code is confined to [`load`] (AF_XDP rings) and [`bpf`] (libbpf's calls).
 #![deny(unsafe_code)]
 
+#[allow(unsafe_code)]
+pub mod bpf;
 pub mod campaign;
 pub mod cmd;
+pub mod compare;
 pub mod device;
 pub mod error;
+pub mod facts;
+pub mod latency;
 #[allow(unsafe_code)]
 pub mod load;
 pub mod netns;
 pub mod progress;
+pub mod relative;
 pub mod report;
 pub mod rig;
 pub mod rtt;

@@ -63,6 +63,17 @@ pub fn pin(pid: Option<Pid>, core: usize) -> Result<()> {
     sched_setaffinity(pid, &set).map_err(|e| Error::io(format!("pin to core {core}"), e))
 }
 
+/// Index of an interface of the calling thread's namespace.
+///
+/// # Errors
+/// [`Error::Io`] when there is no such interface.
+pub fn interface_index(interface: &str) -> Result<u32> {
+    let what = || format!("find the index of interface {interface}");
+    let any = || rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None);
+    let socket = any().map_err(|e| Error::io(what(), e))?;
+    rustix::net::netdevice::name_to_index(socket, interface).map_err(|e| Error::io(what(), e))
+}
+
 /// Number of cores this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
 
+/// Version of the form of result files. Changes whenever a reader of an older one could misread a newer one.
+pub const SCHEMA: u32 = 2;
+
 /// What a series of equal trials came to.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Stats {
@@ -41,8 +44,10 @@ pub struct Row {
     pub figure: String,
     /// Device measured.
     pub device: Kind,
-    /// Its values.
+    /// What its values came to.
     pub stats: Stats,
+    /// Its values, in the order they were measured.
+    pub values: Vec<f64>,
     /// The subject's median divided by this device's; `None` on the subject's own line or without a subject.
     pub ratio: Option<f64>,
     /// Remark, e.g. the loss.
@@ -58,8 +63,9 @@ pub fn rows(figure: &str, subject: Kind, values: &[(Kind, f64)], remark: impl Fn
     kinds.dedup();
     let row = |device: Kind| {
         let stats = of(device)?;
+        let values = values.iter().filter(|(k, _)| *k == device).map(|(_, v)| *v).collect();
         let ratio = base.filter(|_| device != subject && stats.median > 0.0).map(|b| b / stats.median);
-        Some(Row { figure: figure.to_owned(), device, stats, ratio, remark: remark(device) })
+        Some(Row { figure: figure.to_owned(), device, stats, values, ratio, remark: remark(device) })
     };
     kinds.into_iter().filter_map(row).collect()
 }
@@ -96,7 +102,7 @@ pub fn table(subject: Kind, rows: &[Row]) -> String {
 }
 
 /// Three decimals for small values, fewer for large ones.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         v if v < 100.0 => format!("{v:.3}"),
         v if v < 10_000.0 => format!("{v:.1}"),
@@ -104,7 +110,7 @@ fn number(value: f64) -> String {
     }
 }
 
-fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+pub(crate) fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
     let mut widths = [0usize; N];
     for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
@@ -118,31 +124,6 @@ fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Facts about the machine that belong with every figure.
-#[derive(Clone, Debug, Serialize)]
-pub struct Machine {
-    /// Kernel release.
-    pub kernel: String,
-    /// Cores this process may use.
-    pub cores: usize,
-    /// Processor name.
-    pub cpu: String,
-}
-
-impl Machine {
-    /// Of this machine; unknown facts are empty.
-    pub fn here() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let info = read("/proc/cpuinfo");
-        let model = info.lines().find(|l| l.starts_with("model name")).and_then(|l| l.split_once(':'));
-        Machine {
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            cores: crate::netns::cores(),
-            cpu: model.map_or(String::new(), |(_, name)| name.trim().to_owned()),
-        }
-    }
 }
 
 /// Share of all cores' time (0..=1) that is in use, from two readings of /proc/stat's first line; 0 when unreadable.
@@ -163,23 +144,26 @@ pub fn busy_share(before: &str, after: &str) -> f64 {
 
 /// Everything about a campaign, for later comparison.
 #[derive(Debug, Serialize)]
-pub struct Document<'a, T: Serialize> {
+pub struct Document<'a, F: Serialize, T: Serialize> {
+    /// [`SCHEMA`].
+    pub schema: u32,
     /// The command line.
     pub command: Vec<String>,
-    /// Where it ran.
-    pub machine: Machine,
+    /// Where and how it ran, see [`crate::facts::Facts`].
+    pub facts: &'a F,
     /// The summary lines.
     pub summary: &'a [Row],
     /// Every trial, in the order they ran.
     pub trials: &'a [T],
 }
 
-/// Writes summary and trials as JSON to `path`.
+/// Writes facts, summary and trials as JSON to `path`.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written.
-pub fn write_json<T: Serialize>(path: &Path, summary: &[Row], trials: &[T]) -> Result<()> {
-    let document = Document { command: std::env::args().collect(), machine: Machine::here(), summary, trials };
+pub fn write_json<F: Serialize, T: Serialize>(path: &Path, facts: &F, summary: &[Row], trials: &[T]) -> Result<()> {
+    let command = std::env::args().collect();
+    let document = Document { schema: SCHEMA, command, facts, summary, trials };
     let what = || format!("write {}", path.display());
     let text = serde_json::to_string_pretty(&document).map_err(|e| Error::io(what(), std::io::Error::from(e)))?;
     std::fs::write(path, text + "\n").map_err(|e| Error::io(what(), e))
@@ -204,6 +188,7 @@ mod tests {
         let rows = rows("Mpps", Kind::Switchd, &values, |_| String::new());
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].device, rows[0].ratio), (Kind::Switchd, None));
+        assert_eq!((rows[0].values.as_slice(), rows[1].values.as_slice()), (&[1.2, 1.2][..], &[0.8, 0.8][..]));
         assert_eq!(rows[1].device, Kind::Ovs);
         assert!((rows[1].ratio.unwrap() - 1.5).abs() < 1e-9);
     }

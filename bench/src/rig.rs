@@ -202,7 +202,7 @@ pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
 /// # Errors
 /// [`Error::Absent`] with the missing program, or when there are fewer than two cores.
 pub fn check_machine() -> Result<()> {
-    let needs = [("ip", "iproute2"), ("nft", "nftables"), ("ethtool", "ethtool"), ("taskset", "util-linux")];
+    let needs = [("ip", "iproute2"), ("ethtool", "ethtool"), ("taskset", "util-linux")];
     for (program, package) in needs {
         if !crate::cmd::installed(program) {
             return Err(Error::Absent { device: "the rig", why: format!("install {program} (package {package})") });

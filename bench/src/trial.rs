@@ -3,10 +3,11 @@
 
 use crate::device::{Kind, Running, Settings};
 use crate::error::Result;
-use crate::load::{self, Job, Load, Sent, frame};
+use crate::latency::Latency;
+use crate::load::{self, Job, Load, Sent, Size, frame};
 use crate::netns;
 use crate::rig::{A_IF, Rig};
-use crate::sink::{Sink, interface_frames};
+use crate::sink::{Reading, Sequence, Sink, interface_frames};
 use crate::stop::Stop;
 use serde::Serialize;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub struct Offer {
     pub rate_pps: Option<f64>,
     /// Length of the load.
     pub time: Duration,
-    /// Frame length in bytes without FCS.
-    pub frame_len: usize,
+    /// Frame lengths.
+    pub size: Size,
 }
 
 /// One second (or the rest of one) of a trial.
@@ -48,26 +49,37 @@ pub struct Trial {
     pub device: Kind,
     /// Kind of load.
     pub load: Load,
-    /// Frame length in bytes without FCS.
-    pub frame_len: usize,
+    /// Frame lengths.
+    pub size: Size,
     /// Rate asked for; absent at full speed.
     pub aim_pps: Option<f64>,
     /// Frames the generator gave to the kernel.
     pub offered_frames: u64,
-    /// Frames counted at the sink.
+    /// Different frames counted at the sink: duplicates count once.
     pub delivered_frames: u64,
+    /// Bytes of all generated frames that arrived, without FCS.
+    pub delivered_bytes: u64,
     /// How long the generator sent.
     pub seconds: f64,
     /// Offered frames per second.
     pub offered_pps: f64,
     /// Delivered frames per second.
     pub delivered_pps: f64,
-    /// Share of offered frames not delivered.
+    /// Delivered bits per second, Ethernet header included, FCS, preamble and gap not.
+    pub delivered_bps: f64,
+    /// Share of offered frames not delivered, by sequence number.
     pub loss: f64,
+    /// What the sequence numbers say.
+    pub sequence: Sequence,
+    /// One-way latency from the stamp (once per burst of the socket load, so it holds the wait for the rest of the
+    /// burst too) to the sink; absent when nothing arrived.
+    pub latency: Option<Latency>,
     /// Share of its core the generator had; well below 1 other programs disturbed the trial.
     pub generator_cpu: f64,
     /// Whether a paced generator missed its aim, so that the trial must not be used.
     pub void: bool,
+    /// Counters that contradict each other; a trial with any must not be used.
+    pub faults: Vec<String>,
     /// The course of the trial.
     pub per_second: Vec<Second>,
 }
@@ -96,31 +108,37 @@ impl Bed {
         Ok(Bed { kind, running, sink, rig, traffic_core: settings.traffic_core })
     }
 
+    /// The device under test.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Offers a load and counts.
     ///
     /// # Errors
     /// [`crate::error::Error::Generator`], [`crate::error::Error::Device`] when the device died meanwhile, and others.
     pub fn measure(&mut self, offer: Offer, stop: &Stop) -> Result<Trial> {
-        let before = self.sink.frames()?;
         let job = self.job(offer, stop)?;
+        let before = self.sink.begin(offer.load.clock())?;
         let sampler = Sampler::start(&self.rig, Arc::clone(&job.sent))?;
         let generator = load::start(offer.load, job)?;
         let sent = netns::join(generator);
         let per_second = sampler.finish()?;
         let sent = sent?;
         stop.check()?;
-        let delivered = self.sink.settled_frames(stop)? - before;
+        let after = self.sink.settled(stop)?;
         self.running.check()?;
-        Ok(Trial::new(self.kind, offer, sent, delivered, per_second))
+        Ok(Trial::new(self.kind, offer, sent, (&before, &after), per_second))
     }
 
     fn job(&self, offer: Offer, stop: &Stop) -> Result<Job> {
+        let destination = self.rig.b_mac()?;
         Ok(Job {
             netns: self.rig.a(),
             core: self.traffic_core,
             interface: A_IF,
             index: self.rig.a_index()?,
-            frame: frame::build(self.rig.b_mac()?, offer.frame_len),
+            frames: offer.size.pattern().into_iter().map(|len| frame::build(destination, len)).collect(),
             rate_pps: offer.rate_pps,
             time: offer.time,
             stop: stop.clone(),
@@ -130,25 +148,41 @@ impl Bed {
 }
 
 impl Trial {
-    fn new(device: Kind, offer: Offer, sent: Sent, delivered: u64, per_second: Vec<Second>) -> Self {
+    fn new(
+        device: Kind,
+        offer: Offer,
+        sent: Sent,
+        (before, after): (&Reading, &Reading),
+        per_second: Vec<Second>,
+    ) -> Self {
         let seconds = sent.time.as_secs_f64();
         let rate = |frames: u64| if seconds > 0.0 { frames as f64 / seconds } else { 0.0 };
-        let lost = sent.frames.saturating_sub(delivered);
+        let (sequence, faults) = Sequence::check(sent.frames, before, after);
         Trial {
             device,
             load: offer.load,
-            frame_len: offer.frame_len,
+            size: offer.size,
             aim_pps: offer.rate_pps,
             offered_frames: sent.frames,
-            delivered_frames: delivered,
+            delivered_frames: sequence.unique,
+            delivered_bytes: after.tally.bytes,
             seconds,
             offered_pps: rate(sent.frames),
-            delivered_pps: rate(delivered),
-            loss: if sent.frames == 0 { 0.0 } else { lost as f64 / sent.frames as f64 },
+            delivered_pps: rate(sequence.unique),
+            delivered_bps: rate(after.tally.bytes * 8),
+            loss: if sent.frames == 0 { 0.0 } else { sequence.lost() as f64 / sent.frames as f64 },
+            sequence,
+            latency: after.tally.latency.summary(),
             generator_cpu: sent.cpu,
             void: offer.rate_pps.is_some_and(|aim| rate(sent.frames) < aim * VOID_BELOW),
+            faults,
             per_second,
         }
+    }
+
+    /// Whether its figures may be used.
+    pub fn counts(&self) -> bool {
+        !self.void && self.faults.is_empty()
     }
 }
 
@@ -208,30 +242,42 @@ fn sample(sent: &AtomicU64, over: &AtomicBool) -> Result<Vec<Second>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::Tally;
 
     fn offer(rate_pps: Option<f64>) -> Offer {
-        Offer { load: Load::Socket, rate_pps, time: Duration::from_secs(2), frame_len: 60 }
+        Offer { load: Load::Socket, rate_pps, time: Duration::from_secs(2), size: Size::Fixed(60) }
+    }
+
+    fn trial(rate_pps: Option<f64>, sent: u64, delivered: u64) -> Trial {
+        let tally = Tally { received: delivered, next: delivered as u32, ..Tally::default() };
+        let before = Reading { tally: Tally::default(), interface: 7 };
+        let after = Reading { tally, interface: 7 + delivered };
+        let sent = Sent { frames: sent, time: Duration::from_secs(2), cpu: 1.0 };
+        Trial::new(Kind::Bridge, offer(rate_pps), sent, (&before, &after), Vec::new())
     }
 
     #[test]
     fn rates_and_loss_follow_from_the_counts() {
-        let sent = Sent { frames: 2_000_000, time: Duration::from_secs(2), cpu: 1.0 };
-        let trial = Trial::new(Kind::Bridge, offer(None), sent, 1_500_000, Vec::new());
+        let trial = trial(None, 2_000_000, 1_500_000);
         assert_eq!((trial.offered_pps, trial.delivered_pps, trial.loss), (1e6, 7.5e5, 0.25));
-        assert!(!trial.void);
+        assert!(trial.counts());
     }
 
     #[test]
     fn a_generator_that_missed_its_aim_voids_the_trial() {
-        let sent = |frames| Sent { frames, time: Duration::from_secs(2), cpu: 1.0 };
-        assert!(Trial::new(Kind::Ovs, offer(Some(1e6)), sent(1_970_000), 1_970_000, Vec::new()).void);
-        assert!(!Trial::new(Kind::Ovs, offer(Some(1e6)), sent(1_990_000), 1_990_000, Vec::new()).void);
+        assert!(trial(Some(1e6), 1_970_000, 1_970_000).void);
+        assert!(!trial(Some(1e6), 1_990_000, 1_990_000).void);
+    }
+
+    #[test]
+    fn contradicting_counters_void_the_trial() {
+        let trial = trial(None, 1_000_000, 1_500_000);
+        assert!(!trial.void && !trial.counts(), "{:?}", trial.faults);
     }
 
     #[test]
     fn nothing_sent_is_no_division_by_zero() {
-        let trial =
-            Trial::new(Kind::Ovs, offer(None), Sent { frames: 0, time: Duration::ZERO, cpu: 0.0 }, 0, Vec::new());
-        assert_eq!((trial.delivered_pps, trial.loss), (0.0, 0.0));
+        let trial = trial(None, 0, 0);
+        assert_eq!((trial.delivered_pps, trial.loss, trial.latency), (0.0, 0.0, None));
     }
 }

@@ -25,7 +25,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// What forwards between A and B.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The switch of this project.
     Switchd,
@@ -37,6 +37,10 @@ pub enum Kind {
     Loop,
     /// The Linux bridge, br_netfilter off.
     Bridge,
+    /// The Linux bridge with br_netfilter on, as Kubernetes wants it, and no rules.
+    BridgeNf,
+    /// The Linux bridge with receive packet steering to the device's core: the kernel works on both cores.
+    BridgeRps,
     /// No device: one veth pair from the generator to the sink.
     Wire,
 }
@@ -70,13 +74,15 @@ impl Kind {
             Kind::Testpmd => "testpmd",
             Kind::Loop => "loop",
             Kind::Bridge => "bridge",
+            Kind::BridgeNf => "bridge-nf",
+            Kind::BridgeRps => "bridge-rps",
             Kind::Wire => "wire",
         }
     }
 
     /// Whether the load can reach the device: live XDP frames enter a veth only where its far end runs XDP.
     pub fn supports(self, load: Load) -> bool {
-        load != Load::Flood || !matches!(self, Kind::Bridge | Kind::Wire)
+        load != Load::Flood || !matches!(self, Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire)
     }
 
     /// The rig it is measured on. Devices that do not complete the partial checksums of a veth get containers that
@@ -98,9 +104,22 @@ impl Kind {
             Kind::Switchd => switchd::missing(settings),
             Kind::Ovs => ovs::missing(),
             Kind::Testpmd => testpmd::missing(),
-            Kind::Loop | Kind::Bridge | Kind::Wire => None,
+            Kind::BridgeNf => bridge::missing_nf(),
+            Kind::Loop | Kind::Bridge | Kind::BridgeRps | Kind::Wire => None,
         };
         missing.map_or(Ok(()), |why| Err(Error::Absent { device: self.name(), why }))
+    }
+
+    /// Its version, as it or its package tells; empty when nobody does.
+    pub fn version(self, settings: &Settings) -> String {
+        let first_line = |text: Result<String>| text.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        match self {
+            Kind::Switchd => switchd::version(settings),
+            Kind::Ovs => first_line(cmd(["ovs-vswitchd", "--version"]).run()),
+            Kind::Testpmd => testpmd::version(),
+            Kind::Loop => format!("swbench {}", env!("CARGO_PKG_VERSION")),
+            Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire => "the kernel's".to_owned(),
+        }
     }
 
     /// Starts the device on the host ends of `rig` and waits until a frame gets through in both directions.
@@ -115,6 +134,8 @@ impl Kind {
             Kind::Testpmd => testpmd::start(rig, settings)?,
             Kind::Loop => port_loop::start(rig, settings)?,
             Kind::Bridge => bridge::start(rig)?,
+            Kind::BridgeNf => bridge::start_nf(rig)?,
+            Kind::BridgeRps => bridge::start_rps(rig, settings)?,
             Kind::Wire => Vec::new(),
         };
         let mut running = Running { kind: self, processes };
@@ -124,6 +145,11 @@ impl Kind {
 }
 
 impl Running {
+    /// Process ids of the device; none when it is in the kernel.
+    pub fn ids(&self) -> Vec<u32> {
+        self.processes.iter().map(Process::id).collect()
+    }
+
     /// Fails when a process of the device has ended.
     ///
     /// # Errors

@@ -17,6 +17,14 @@ pub fn missing(settings: &Settings) -> Option<String> {
     (!path.is_file()).then(|| format!("no file {}: build it, or name another with --switchd", path.display()))
 }
 
+/// Its version and the beginning of the file's SHA-256, which tells builds of one version apart.
+pub fn version(settings: &Settings) -> String {
+    let path = settings.switchd.display().to_string();
+    let version = cmd([path.as_str(), "--version"]).run().unwrap_or_default();
+    let sum = cmd(["sha256sum", &path]).run().unwrap_or_default();
+    format!("{}, SHA-256 {}", version.trim(), sum.get(..12).unwrap_or("unknown"))
+}
+
 /// Writes the configuration, starts the switch and waits for its readiness notification.
 ///
 /// # Errors

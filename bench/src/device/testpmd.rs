@@ -14,6 +14,12 @@ pub fn missing() -> Option<String> {
     (!installed("dpdk-testpmd")).then(|| "install packages dpdk-dev and librte-net-af-xdp23".to_owned())
 }
 
+/// Version of the package it comes from: the program itself does not say without starting DPDK.
+pub fn version() -> String {
+    let version = cmd(["dpkg-query", "-W", "-f", "${Version}", "dpdk-dev"]).run();
+    version.map_or(String::new(), |version| format!("DPDK {}", version.trim()))
+}
+
 /// Starts it: main thread on the traffic core (it only waits on stdin), forwarding thread on the device core.
 ///
 /// # Errors

@@ -1,25 +1,29 @@
 //! The traffic generators. Each runs on a thread of its own inside namespace A, pinned to the traffic core, and sends
 //! through a0 until its time is over. (The directory is not called `gen` because that word is reserved.)
 //!
-//! The only module of the rig with unsafe code: [`socket`] drives AF_XDP rings, [`flood`] calls into libbpf.
+//! Every frame has a sequence number and the time of its sending ([`frame`]). Unsafe code stands in [`socket`], which
+//! drives AF_XDP rings; [`flood`] runs a program of [`crate::bpf`].
 
 pub mod flood;
 pub mod frame;
 pub mod pace;
 pub mod pktgen;
+pub mod size;
 pub mod socket;
+
+pub use size::{Size, Sizes};
 
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::stop::Stop;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Kind of load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Load {
     /// AF_XDP transmit on the container's interface: every frame becomes an skb, as a container's own would.
@@ -51,14 +55,32 @@ impl Load {
         }
     }
 
-    /// Fails when the load cannot keep a rate.
+    /// The clock of the time stamps in its frames.
+    pub fn clock(self) -> frame::Clock {
+        match self {
+            Load::Socket | Load::Flood => frame::Clock::MonotonicNs,
+            Load::Pktgen => frame::Clock::RealtimeUs,
+        }
+    }
+
+    /// Lowest rate it can keep, frames per second.
+    pub fn rate_min(self) -> f64 {
+        match self {
+            Load::Socket | Load::Pktgen => 0.0,
+            Load::Flood => flood::RATE_MIN,
+        }
+    }
+
+    /// Fails when the load cannot send frames of these lengths.
     ///
     /// # Errors
-    /// [`Error::Generator`] for the flood load.
-    pub fn check_paced(self) -> Result<()> {
-        match self {
-            Load::Socket | Load::Pktgen => Ok(()),
-            Load::Flood => Err(fault(self, "the kernel runs live frames in one go, at no set rate; use socket load")),
+    /// [`Error::Generator`] for a mix, except of the socket load.
+    pub fn check_size(self, size: Size) -> Result<()> {
+        match (self, size) {
+            (Load::Flood | Load::Pktgen, Size::Imix) => {
+                Err(fault(self, "the kernel's generators send frames of one length; use socket load"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -92,9 +114,9 @@ pub struct Job {
     pub interface: &'static str,
     /// Its index in that namespace.
     pub index: u32,
-    /// The frame to repeat, without checksum (FCS).
-    pub frame: Vec<u8>,
-    /// Frames per second; `None` for as many as possible. The flood load knows no rate.
+    /// The frames to send in turn, without checksum (FCS); not empty.
+    pub frames: Vec<Vec<u8>>,
+    /// Frames per second; `None` for as many as possible.
     pub rate_pps: Option<f64>,
     /// How long to send.
     pub time: Duration,

@@ -125,18 +125,19 @@ impl Drop for Device {
 
 /// What the interface is told before the start: the frame of the job, taken apart.
 fn commands(job: &Job) -> Result<Vec<String>> {
-    let packet = SlicedPacket::from_ethernet(&job.frame).map_err(|e| bad(format!("frame: {e}")))?;
+    let frame = job.frames.first().ok_or_else(|| bad("no frame to send"))?;
+    let packet = SlicedPacket::from_ethernet(frame).map_err(|e| bad(format!("frame: {e}")))?;
     let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Udp(udp))) = (&packet.net, &packet.transport) else {
         return Err(bad("the frame to send is not UDP over IPv4"));
     };
     let (source, destination) = (ip.header().source_addr(), ip.header().destination_addr());
     let mac = |at: usize| {
-        let bytes = job.frame.get(at..at + 6).unwrap_or_default();
+        let bytes = frame.get(at..at + 6).unwrap_or_default();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
     };
     // A count of 0 is no end. A veth takes every skb for itself, so none may be sent twice (clone_skb, burst).
     let mut commands = vec!["count 0".to_owned(), "clone_skb 0".into(), "burst 1".into()];
-    commands.push(format!("pkt_size {}", job.frame.len()));
+    commands.push(format!("pkt_size {}", frame.len()));
     commands.push(job.rate_pps.map_or("delay 0".into(), |rate| format!("ratep {}", rate.round().max(1.0))));
     commands.extend([format!("dst_mac {}", mac(0)), format!("src_mac {}", mac(6))]);
     for (name, address) in [("dst", destination), ("src", source)] {
@@ -219,7 +220,7 @@ mod tests {
             core: 1,
             interface: "a0",
             index: 2,
-            frame: frame::build([2, 0, 0, 0, 0, 7], 512),
+            frames: vec![frame::build([2, 0, 0, 0, 0, 7], 512)],
             rate_pps,
             time: Duration::from_secs(1),
             stop: Stop::default(),
@@ -251,7 +252,7 @@ mod tests {
     #[test]
     fn a_frame_that_it_cannot_make_is_refused() {
         let mut arp = job(None);
-        arp.frame[12..14].copy_from_slice(&[8, 6]);
+        arp.frames[0][12..14].copy_from_slice(&[8, 6]);
         assert!(commands(&arp).unwrap_err().to_string().contains("UDP over IPv4"));
     }
 }

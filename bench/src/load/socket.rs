@@ -2,8 +2,10 @@
 //! frame sent by a program in the container would.
 
 use super::pace::Pace;
-use super::{Job, Load, Sent, Watch, fault};
+use super::{Job, Load, Sent, Watch, fault, frame};
 use crate::error::Result;
+use crate::sink::now_ns;
+use rustix::time::ClockId;
 use std::fmt::Display;
 use std::io::Write;
 use std::num::NonZeroU32;
@@ -20,7 +22,7 @@ use xsk_rs::{CompQueue, FillQueue, RxQueue, Socket, TxQueue, Umem};
 /// Frames handed over per system call.
 const BURST: usize = 64;
 /// Frames of the pool; also the size of the transmit and completion rings, so that neither can overflow.
-const FRAMES: u32 = 2048;
+pub const FRAMES: u32 = 2048;
 /// Bytes per frame in the pool; the kernel's smallest chunk.
 const CHUNK: u32 = 2048;
 /// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, 6.17): frames sent per system call.
@@ -38,8 +40,11 @@ struct Sender {
     template: Vec<FrameDesc>,
     /// Frames in our hands.
     free: Vec<FrameDesc>,
+    /// Frames to send in turn, each with what a stamp adds to its checksum.
+    models: Vec<(Vec<u8>, u32)>,
+    umem: Umem,
     /// Kept for their Drop only: libxdp wants every ring alive until the socket is gone.
-    _rest: (RxQueue, FillQueue, Umem),
+    _rest: (RxQueue, FillQueue),
 }
 
 /// Runs the load on the calling thread, which must be in the job's namespace.
@@ -55,7 +60,7 @@ pub fn send(job: &Job) -> Result<Sent> {
             break;
         }
         sender.reclaim();
-        submitted += sender.submit(due) as u64;
+        submitted += sender.submit(due, submitted) as u64;
         sender.kick()?;
         job.sent.store(submitted, Ordering::Relaxed);
     }
@@ -71,10 +76,11 @@ impl Sender {
         let interface: Interface = job.interface.parse().map_err(bad)?;
         let frames = NonZeroU32::new(FRAMES).ok_or_else(|| bad("empty pool"))?;
         let (umem, mut template) = Umem::new(pool_config()?, frames, false).map_err(bad)?;
+        let first = job.frames.first().ok_or_else(|| bad("no frame to send"))?;
         for desc in &mut template {
             // SAFETY: the descriptor was made by this pool and no socket exists yet, so nobody else sees the frame.
             let (_, mut data) = unsafe { umem.frame_mut(desc) };
-            data.cursor().write_all(&job.frame).map_err(bad)?;
+            data.cursor().write_all(first).map_err(bad)?;
         }
         // SAFETY: the first socket of this pool, and libxdp loads no program (the flag is set in socket_config).
         let (tx, rx, rings) =
@@ -85,7 +91,8 @@ impl Sender {
         // Absent before 6.17: then 32 frames go per call, which costs a little and changes nothing else.
         let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BURST as libc::c_int);
         let free = template.clone();
-        Ok(Sender { tx, completed, template, free, _rest: (rx, fill, umem) })
+        let models = job.frames.iter().map(|frame| (frame.clone(), frame::checksum_base(frame))).collect();
+        Ok(Sender { tx, completed, template, free, models, umem, _rest: (rx, fill) })
     }
 
     /// Takes back the frames the kernel has finished with.
@@ -106,9 +113,24 @@ impl Sender {
         }
     }
 
-    /// Queues up to `count` frames; returns how many.
-    fn submit(&mut self, count: usize) -> usize {
+    /// Queues up to `count` frames, numbered from `sequence` on and stamped with the present time; returns how many.
+    fn submit(&mut self, count: usize, sequence: u64) -> usize {
         let first = self.free.len() - count.min(self.free.len());
+        let Some(batch) = self.free.get_mut(first..) else { return 0 };
+        let now_ns = now_ns(ClockId::Monotonic);
+        let mut turn = sequence as usize % self.models.len().max(1);
+        for (sequence, desc) in (sequence..).zip(batch.iter_mut()) {
+            let Some((model, checksum_base)) = self.models.get(turn) else { return 0 };
+            // SAFETY: the descriptor is of this pool and free, so nobody else sees the frame.
+            let mut data = unsafe { self.umem.data_mut(desc) };
+            if self.models.len() > 1 {
+                // The frame was of another length when it was sent last. Behind the stamp all of them are zero.
+                data.cursor().set_pos(model.len());
+                data.contents_mut()[..frame::STAMP_END].copy_from_slice(&model[..frame::STAMP_END]);
+                turn = if turn + 1 == self.models.len() { 0 } else { turn + 1 };
+            }
+            frame::stamp(data.contents_mut(), *checksum_base, sequence as u32, now_ns);
+        }
         let Some(batch) = self.free.get(first..) else { return 0 };
         // SAFETY: these frames are free, so only this call hands them to the kernel.
         let queued = unsafe { self.tx.produce(batch) };
