@@ -4,7 +4,7 @@ CARGO ?= cargo
 PROFILE := release
 BIN := target/$(PROFILE)
 
-.PHONY: help build demo test test-full lint unit loom sim instructions veth bench bench-deps fuzz install clean
+.PHONY: help build demo test test-full lint unit loom sim instructions veth bench bench-deps bench-vm fuzz install clean
 
 help:
 	@echo 'make demo           three containers joined by the switch, shown and removed (KEEP=1 leaves them up)'
@@ -13,6 +13,7 @@ help:
 	@echo 'make build          switchd and switchctl, optimised, in $(BIN)'
 	@echo 'make bench          criterion benches: checksums, the forwarding database, the whole path in memory'
 	@echo 'make bench-deps     the peers that swbench measures against'
+	@echo 'make bench-vm       real veths and swbench with the kernel'"'"'s packet generator, on Debian 12'"'"'s kernel in qemu'
 	@echo 'make fuzz           fuzz the parsers, the configuration and the control protocol (FUZZ_SECONDS=600 each)'
 	@echo 'make install        to $(DESTDIR)/usr/local/bin'
 
@@ -43,6 +44,10 @@ bench:
 
 bench-deps:
 	@scripts/deps.sh bench
+
+bench-vm:
+	@scripts/deps.sh vm
+	@scripts/bench-vm.sh
 
 fuzz:
 	@scripts/deps.sh fuzz

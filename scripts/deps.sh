@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is missing to build, test or try the switch on Debian 12, and says what.
-# Usage: scripts/deps.sh build|demo|test|bench|fuzz
+# Usage: scripts/deps.sh build|demo|test|bench|fuzz|vm
 set -euo pipefail
 
-want=${1:?usage: scripts/deps.sh build|demo|test|bench|fuzz}
+want=${1:?usage: scripts/deps.sh build|demo|test|bench|fuzz|vm}
 
 # command (or file) that shows a package is there : package
 # libbpf is built by make with cc and finds its libraries by pkg-config; libxdp's BPF programs are made by m4 and
@@ -14,6 +14,10 @@ demo=(ip:iproute2 ping:iputils-ping python3:python3)
 test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables valgrind:valgrind)
 fuzz=(c++:g++)
 bench=(ovs-vswitchd:openvswitch-switch dpdk-testpmd:dpdk-dev)
+vm=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod)
+# Taken apart into target/vm, never installed: a kernel for the virtual machine and the tools of its first minute.
+vm_kernel=linux-image-amd64
+vm_tools=busybox-static
 
 case $want in
   build) list=("${build[@]}") ;;
@@ -21,7 +25,8 @@ case $want in
   test) list=("${build[@]}" "${demo[@]}" "${test[@]}") ;;
   fuzz) list=("${build[@]}" "${fuzz[@]}") ;;
   bench) list=("${build[@]}" "${demo[@]}" "${test[@]}" "${bench[@]}") ;;
-  *) echo "deps.sh: '$want' is none of build, demo, test, bench, fuzz" >&2; exit 2 ;;
+  vm) list=("${build[@]}" "${demo[@]}" "${test[@]}" "${vm[@]}") ;;
+  *) echo "deps.sh: '$want' is none of build, demo, test, bench, fuzz, vm" >&2; exit 2 ;;
 esac
 
 export PATH=$PATH:/usr/sbin:/sbin
@@ -58,6 +63,31 @@ install_missing() {
   fi
 }
 
+# Downloads the virtual machine's packages and takes them apart, once: `make clean` forgets them.
+unpack_vm() {
+  local root package sudo=()
+  root=$(dirname "$0")/../target/vm
+  if compgen -G "$root/root/boot/vmlinuz-*" >/dev/null && [[ -x $root/root/bin/busybox ]]; then return; fi
+  rm -rf "$root/packages" "$root/root"
+  mkdir -p "$root/packages" "$root/root"
+  if ((EUID != 0)); then sudo=(sudo); fi
+  # The kernel's name stands for its newest version; the package depends on that.
+  kernel_package() { apt-cache depends "$vm_kernel" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1; }
+  package=$(kernel_package)
+  if [[ -z $package ]]; then
+    "${sudo[@]}" apt-get update >"$log" 2>&1 || true
+    package=$(kernel_package)
+  fi
+  echo "deps: unpacking into target/vm, not installing: $package $vm_tools"
+  if ! { [[ -n $package ]] && cd "$root/packages" && apt-get download "$package" "$vm_tools"; } >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    echo "deps.sh: cannot download $vm_kernel and $vm_tools (apt-get download)" >&2
+    exit 1
+  fi
+  for package in ./*.deb; do dpkg-deb -x "$package" ../root; done
+  rm -f ./*.deb
+}
+
 # The compiler's formatter and linter. Without them the lint steps say that they are skipped: not worth failing for.
 add_lints() {
   if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then return; fi
@@ -76,3 +106,4 @@ fi
 find_missing
 if ((${#missing[@]})); then install_missing; fi
 if [[ $want == test ]]; then add_lints; fi
+if [[ $want == vm ]]; then unpack_vm; fi

@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 use tests::net::raw::RawSocket;
 use tests::net::stations::{BROADCAST, frame, station};
 use tests::net::switchd::pods;
-use tests::net::{Lab, Namespace, Switchd, full, report};
+use tests::net::{Lab, Namespace, Switchd, full, report, stretched};
 
 /// Ports of each switch.
 const PORTS: usize = 4;
@@ -124,7 +124,7 @@ fn pass(sockets: &mut [RawSocket], from: usize, block: &[Vec<u8>], marker: &[u8]
     sockets[from].send(marker);
     let mut received = vec![Vec::new(); sockets.len()];
     for (index, socket) in sockets.iter_mut().enumerate().filter(|(index, _)| *index != from) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + stretched(Duration::from_secs(5));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match socket.receive(left) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tests::net::capture::{Capture, tshark_complaints};
 use tests::net::stations::{BROADCAST, Stations, TEST_TYPE, frame, station, tagged};
 use tests::net::traffic::{Stream, UdpEcho, ping, tcp_transfer, udp_round_trip, udp_to, wait_reachable};
-use tests::net::{Container, Lab, Link};
+use tests::net::{Container, Lab, Link, stretched};
 
 /// Joins the host ends by a bridge of the kernel.
 fn bridge(lab: &Lab, host_ends: &[&str]) {
@@ -35,13 +35,13 @@ fn traffic_helpers_see_what_the_kernel_bridge_does() {
     let echo = UdpEcho::start(&b, b.v4());
     assert!(udp_round_trip(&udp_to(&a, a.v4(), echo.address()), 1400, 1).is_some());
     let stream = Stream::start(&a, &b, 1000);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(stretched(Duration::from_millis(300)));
     let (sent, received) = stream.stop();
     assert!(sent > 50 && received.count == sent && received.misordered == 0, "{sent} {received:?}");
     // The same stream with the link down at the far end loses: the count would show it.
     lab.host().ip("link set b0 down");
     let stream = Stream::start(&a, &b, 1000);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(stretched(Duration::from_millis(300)));
     let (sent, received) = stream.stop();
     assert!(sent > 0 && received.count == 0, "{sent} {received:?}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tests::net::process::Output;
 use tests::net::switchd::{configuration, pods, switchd_output};
 use tests::net::traffic::{Stream, wait_reachable};
-use tests::net::{Lab, Link, Switchd};
+use tests::net::{Lab, Link, Switchd, stretched};
 
 /// What is wrong, the configuration's `[switch]` lines, the rest of it, and words of the message.
 type Case = (&'static str, &'static str, String, &'static [&'static str]);
@@ -160,8 +160,8 @@ fn bad_requests_are_refused_and_traffic_goes_on() {
     for (arguments, code, words) in cases {
         assert_refused(&arguments.join(" "), &switch.switchctl(arguments), code, "switchctl", words);
     }
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(stretched(Duration::from_millis(200)));
     let (sent, received) = stream.stop();
-    assert_eq!((received.count, received.misordered), (sent, 0));
+    assert_eq!((received.count, received.misordered), (sent, 0), "counted:\n{}", switch.losses());
     assert_eq!(switch.ports().len(), 2);
 }

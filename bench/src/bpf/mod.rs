@@ -147,25 +147,19 @@ impl Program {
 
     /// Attaches it as a direct-action filter of the `clsact` queueing discipline, which is made for it.
     fn attach_filter(&self, index: u32) -> io::Result<()> {
-        let mut hook = sys::bpf_tc_hook {
-            sz: size_of::<sys::bpf_tc_hook>(),
-            ifindex: index.cast_signed(),
-            attach_point: sys::bpf_tc_attach_point_BPF_TC_INGRESS,
-            parent: 0,
-        };
+        // SAFETY: plain data with no invalid patterns. Zeroed and not built, since libbpf refuses padding that is not 0.
+        let (mut hook, mut options): (sys::bpf_tc_hook, sys::bpf_tc_opts) = unsafe { std::mem::zeroed() };
+        hook.sz = size_of::<sys::bpf_tc_hook>();
+        hook.ifindex = index.cast_signed();
+        hook.attach_point = sys::bpf_tc_attach_point_BPF_TC_INGRESS;
+        options.sz = size_of::<sys::bpf_tc_opts>();
+        options.prog_fd = self.0.as_raw_fd();
+        (options.handle, options.priority) = (1, 1);
         // SAFETY: the hook outlives the call and says its size.
         match check(unsafe { sys::bpf_tc_hook_create(&mut hook) }) {
             Err(error) if error.raw_os_error() != Some(libc::EEXIST) => return Err(error),
             _ => {}
         }
-        let mut options = sys::bpf_tc_opts {
-            sz: size_of::<sys::bpf_tc_opts>(),
-            prog_fd: self.0.as_raw_fd(),
-            flags: 0,
-            prog_id: 0,
-            handle: 1,
-            priority: 1,
-        };
         // SAFETY: hook and options outlive the call and say their sizes.
         check(unsafe { sys::bpf_tc_attach(&hook, &mut options) }).map(drop)
     }

@@ -11,8 +11,11 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Once, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
+use switch::port::PortFactory;
+use switch::port::afxdp::AfxdpFactory;
 use tempfile::TempDir;
 
 pub use namespace::Namespace;
@@ -29,6 +32,10 @@ pub mod traffic;
 
 /// First part of every namespace's name; `SWT_PREFIX` may lengthen it, to tell runs apart.
 const PREFIX: &str = "swt";
+
+/// What veth allows a far end of an interface whose XDP program takes no fragments (`veth_xdp_set`): a page of 4096
+/// bytes less head room, `struct skb_shared_info` and Ethernet header.
+const MTU_OF_ONE_CHUNK: u32 = 4096 - 256 - 320 - 14;
 
 /// Labs run side by side unless one asks to be alone: a measurement wants the machine for itself.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -85,6 +92,25 @@ impl Lab {
     /// The namespace of the host ends and the switch.
     pub fn host(&self) -> &Namespace {
         &self.host
+    }
+
+    /// Whether AF_XDP of this kernel carries packets of several chunks, by the probe that the switch makes.
+    ///
+    /// # Panics
+    /// When there is no AF_XDP.
+    pub fn multi_buffer(&self) -> bool {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            let made =
+                self.host.run(|| AfxdpFactory::new(switch::limits::FRAMES_MIN, &[]).map(|made| made.0.features()));
+            let features = made.unwrap_or_else(|error| panic!("{error}"));
+            features.iter().any(|feature| feature.name == "multi-buffer" && feature.present)
+        })
+    }
+
+    /// Largest MTU of a container up to `wanted` that this kernel lets a switch port have.
+    pub fn mtu(&self, wanted: u32) -> u32 {
+        if self.multi_buffer() { wanted } else { wanted.min(MTU_OF_ONE_CHUNK) }
     }
 
     /// Directory for files of this test, removed with the lab.
@@ -270,6 +296,17 @@ pub fn report(text: &str) {
 /// True where the long form of the tests is wanted: `VETH_FULL=1`.
 pub fn full() -> bool {
     std::env::var_os("VETH_FULL").is_some_and(|value| value == "1")
+}
+
+/// How many times longer than on real hardware things may take: `SWT_SLOWNESS`, for emulated machines; 1 by default.
+pub fn slowness() -> u32 {
+    let given = std::env::var("SWT_SLOWNESS").ok().and_then(|text| text.parse().ok());
+    given.filter(|factor| (1..=1000).contains(factor)).unwrap_or(1)
+}
+
+/// A time limit (or a pause between frames) that suits real hardware, as long as this machine needs it.
+pub fn stretched(time: Duration) -> Duration {
+    time * slowness()
 }
 
 /// CAP_NET_ADMIN and CAP_SYS_ADMIN in the effective set.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::stretched;
+
 /// What a finished program left.
 #[derive(Debug)]
 pub struct Output {
@@ -114,9 +116,9 @@ impl Process {
     /// Waits until it ends.
     ///
     /// # Panics
-    /// When it still runs after `limit`, with what it said.
+    /// When it still runs after `limit`, stretched, with what it said.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let start = Instant::now();
+        let (start, limit) = (Instant::now(), stretched(limit));
         loop {
             if let Some(status) = self.ended() {
                 return status;
@@ -138,10 +140,11 @@ impl Process {
         Duration::from_nanos(run_ns.sum())
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory of its own in bytes: without mapped files, of which the kernel keeps as much as it likes, and
+    /// exact, unlike VmRSS, which older kernels count for each thread in batches.
     pub fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        kib_after(&status, "VmRSS:") * 1024
+        let sums = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap_or_default();
+        kib_after(&sums, "Anonymous:") * 1024
     }
 }
 
@@ -167,9 +170,9 @@ fn kib_after(text: &str, key: &str) -> u64 {
 /// Calls `look` every few milliseconds until it finds something.
 ///
 /// # Panics
-/// When `limit` has passed first; `what` names the thing that did not happen.
+/// When `limit`, stretched, has passed first; `what` names the thing that did not happen.
 pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), stretched(limit));
     loop {
         if let Some(found) = look() {
             return found;

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::raw::RawSocket;
-use super::{Container, Lab, Link};
+use super::{Container, Lab, Link, stretched};
 
 /// Ethertype of markers: the second one for local experiments (IEEE 802).
 const MARKER_TYPE: u16 = 0x88b6;
@@ -77,7 +77,7 @@ impl Stations {
 
     /// Forgets what has arrived so far everywhere.
     pub fn forget(&mut self) {
-        self.sockets.iter_mut().for_each(|socket| drop(socket.drain(SILENCE)));
+        self.sockets.iter_mut().for_each(|socket| drop(socket.drain(stretched(SILENCE))));
     }
 
     /// Sends frames from one container, untagged marker last; what each container received, in order.
@@ -114,7 +114,7 @@ impl Stations {
         }
         for (index, socket) in self.sockets.iter_mut().enumerate() {
             if !receivers.contains(&index) {
-                received[index] = socket.drain(SILENCE);
+                received[index] = socket.drain(stretched(SILENCE));
             }
         }
         received
@@ -128,7 +128,7 @@ impl Stations {
         let start = Instant::now();
         let mut missing = receivers.to_vec();
         while !missing.is_empty() {
-            assert!(start.elapsed() < MARKER_LIMIT, "nothing gets from {from} to {missing:?}");
+            assert!(start.elapsed() < stretched(MARKER_LIMIT), "nothing gets from {from} to {missing:?}");
             let marker = self.marker(from, marker_tag);
             let _ = self.sockets[from].try_send(&marker);
             let payload = &marker[marker.len() - MARKER_PAYLOAD..];
@@ -156,7 +156,7 @@ impl Stations {
     /// Frames before the marker, or all frames where the marker did not come.
     fn until_marker(&mut self, index: usize, payload: &[u8]) -> Result<Vec<Vec<u8>>, Vec<Vec<u8>>> {
         let (start, mut frames) = (Instant::now(), Vec::new());
-        while let Some(frame) = self.sockets[index].receive(MARKER_LIMIT.saturating_sub(start.elapsed())) {
+        while let Some(frame) = self.sockets[index].receive(stretched(MARKER_LIMIT).saturating_sub(start.elapsed())) {
             if frame.ends_with(payload) {
                 return Ok(frames);
             }

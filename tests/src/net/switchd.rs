@@ -11,8 +11,8 @@ use ctl::protocol::{DropStatus, FdbEntry, FdbFilter, PortState, PortStatus, Requ
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
-use super::Lab;
 use super::process::{Output, Process, output, wait_for};
+use super::{Lab, stretched};
 
 /// How long a switch may take to start: the largest test attaches 256 ports.
 const START: Duration = Duration::from_secs(60);
@@ -97,7 +97,7 @@ impl Switchd {
             if let Some(status) = switch.process.ended() {
                 return Err((status, switch.process.stderr()));
             }
-            assert!(start.elapsed() < START, "switchd is not ready after {START:?}");
+            assert!(start.elapsed() < stretched(START), "switchd is not ready after {START:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -155,7 +155,7 @@ impl Switchd {
     /// # Panics
     /// When nobody answers.
     pub fn client(&self) -> Client {
-        Client::connect(&self.socket, Duration::from_secs(10)).unwrap_or_else(|e| panic!("{e}"))
+        Client::connect(&self.socket, stretched(Duration::from_secs(10))).unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// The items that answer a request.

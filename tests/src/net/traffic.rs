@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::Container;
 use super::process::output;
+use super::{Container, slowness, stretched};
 
 /// A wait that ends a test: nothing on one machine takes that long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,11 +21,12 @@ const CHUNK: usize = 64 * 1024;
 
 /// Sends `count` pings of `size` payload bytes, 20 ms apart; how many were answered.
 pub fn ping(from: &Container, to: IpAddr, size: usize, count: usize) -> usize {
-    let (size, count_text) = (size.to_string(), count.to_string());
-    let target = to.to_string();
+    let (size, count_text, target) = (size.to_string(), count.to_string(), to.to_string());
+    // Also what every unanswered ping costs.
+    let wait = slowness().min(3).to_string();
     let mut command = from.space().command("ping");
     // No fragments: a frame is as long as the test says.
-    command.args(["-n", "-q", "-M", "do", "-i", "0.02", "-W", "1", "-s", &size, "-c", &count_text, &target]);
+    command.args(["-n", "-q", "-M", "do", "-i", "0.02", "-W", &wait, "-s", &size, "-c", &count_text, &target]);
     let text = output(&mut command).stdout;
     // "3 packets transmitted, 3 received, 0% packet loss, time 41ms"
     let line = text.lines().find(|line| line.contains("packets transmitted")).unwrap_or_default();
@@ -41,7 +42,7 @@ pub fn wait_reachable(from: &Container, to: IpAddr) {
     let start = Instant::now();
     while ping(from, to, 56, 1) == 0 {
         let (host_end, waited) = (from.host_end(), start.elapsed());
-        assert!(waited < Duration::from_secs(5), "no answer from {to} to the container behind {host_end}");
+        assert!(waited < stretched(Duration::from_secs(5)), "no answer from {to} to the container behind {host_end}");
     }
 }
 
@@ -96,7 +97,7 @@ pub fn udp_to(from: &Container, own: IpAddr, peer: SocketAddr) -> UdpSocket {
     let made = from.space().run(|| {
         let socket = UdpSocket::bind((own, 0))?;
         socket.connect(peer)?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.set_read_timeout(Some(stretched(Duration::from_secs(1))))?;
         Ok::<_, std::io::Error>(socket)
     });
     made.unwrap_or_else(|e| panic!("no UDP socket to {peer}: {e}"))
@@ -114,7 +115,7 @@ pub fn udp_round_trip(socket: &UdpSocket, size: usize, seed: u64) -> Option<Dura
             return Some(start.elapsed());
         }
         // A late answer to an earlier datagram: wait on, but not for ever.
-        if start.elapsed() > Duration::from_secs(1) {
+        if start.elapsed() > stretched(Duration::from_secs(1)) {
             return None;
         }
     }
@@ -141,18 +142,18 @@ pub struct Received {
 }
 
 impl Stream {
-    /// Starts a stream of `rate` datagrams of 64 bytes a second.
+    /// Starts a stream of `rate` datagrams of 64 bytes a second; fewer where the machine is slow.
     ///
     /// # Panics
     /// When the sockets cannot be made.
     pub fn start(from: &Container, to: &Container, rate: u32) -> Stream {
         let inbox = to.space().run(|| UdpSocket::bind((to.v4(), 0))).expect("a UDP socket can be bound");
-        inbox.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout can be set");
+        inbox.set_read_timeout(Some(stretched(Duration::from_millis(300)))).expect("a timeout can be set");
         // A receiver that waits for a processor must not look like a switch that loses.
         setsockopt(&inbox, sockopt::RcvBufForce, &(16 << 20)).expect("root may have a large buffer");
         let outbox = udp_to(from, from.v4(), inbox.local_addr().expect("a bound socket has an address"));
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (end, number) = (stop.clone(), sent.clone());
+        let (end, number, rate) = (stop.clone(), sent.clone(), (rate / slowness()).max(1));
         let sender = std::thread::spawn(move || send_steadily(&outbox, rate, &end, &number));
         let end = stop.clone();
         let receiver = std::thread::spawn(move || receive_numbered(&inbox, &end));
@@ -242,7 +243,7 @@ pub fn tcp_transfer(
         let (stream, _) = accept(&listener)?;
         receive_all(stream)
     });
-    let stream = from.space().run(|| TcpStream::connect_timeout(&address, PATIENCE));
+    let stream = from.space().run(|| TcpStream::connect_timeout(&address, stretched(PATIENCE)));
     let sent = stream.and_then(|stream| send_seeded(stream, bytes, seed));
     let received = receiver.join().expect("the receiver does not panic");
     Ok((sent?, received?))
@@ -254,7 +255,7 @@ fn accept(listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
     let start = Instant::now();
     loop {
         match listener.accept() {
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && start.elapsed() < PATIENCE => {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock && start.elapsed() < stretched(PATIENCE) => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             other => return other,
@@ -263,7 +264,7 @@ fn accept(listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
 }
 
 fn send_seeded(mut stream: TcpStream, bytes: u64, seed: u64) -> std::io::Result<String> {
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(stretched(PATIENCE)))?;
     let (mut digest, mut buffer, mut left) = (Digest::start(), vec![0; CHUNK], bytes);
     while left > 0 {
         fill(&mut buffer, seed ^ left);
@@ -278,7 +279,7 @@ fn send_seeded(mut stream: TcpStream, bytes: u64, seed: u64) -> std::io::Result<
 
 fn receive_all(mut stream: TcpStream) -> std::io::Result<String> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(stretched(PATIENCE)))?;
     let (mut digest, mut buffer) = (Digest::start(), vec![0; CHUNK]);
     loop {
         match stream.read(&mut buffer)? {
