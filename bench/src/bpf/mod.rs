@@ -147,7 +147,7 @@ impl Program {
 
     /// Attaches it as a direct-action filter of the `clsact` queueing discipline, which is made for it.
     fn attach_filter(&self, index: u32) -> io::Result<()> {
-        // SAFETY: plain data with no invalid patterns. Zeroed and not built, since libbpf refuses padding that is not 0.
+        // SAFETY: plain data with no invalid patterns. Zeroed, not built: libbpf refuses padding that is not 0.
         let (mut hook, mut options): (sys::bpf_tc_hook, sys::bpf_tc_opts) = unsafe { std::mem::zeroed() };
         hook.sz = size_of::<sys::bpf_tc_hook>();
         hook.ifindex = index.cast_signed();
