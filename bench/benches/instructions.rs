@@ -1,8 +1,8 @@
 //! Instructions per frame of the packet path in memory, counted by callgrind: a figure without noise.
 //!
 //! Every case runs twice under valgrind, with few and with many bursts; the difference is what the bursts cost,
-//! without the set-up. What the memory ports themselves take is subtracted. The counts are compared with the committed
-//! ones in `bench/instructions.toml`, which hold for one version of the compiler:
+//! without the set-up. What one memory port takes to receive and one to send is subtracted. The counts are compared
+//! with the committed ones in `bench/instructions.toml`, which hold for one version of the compiler:
 //!
 //! ```text
 //! cargo bench -p bench --bench instructions             # compare; more than 5 % either way fails
@@ -39,9 +39,9 @@ const RUN: &str = "--run";
 /// The committed counts.
 #[derive(Serialize, Deserialize, Debug)]
 struct Baseline {
-    /// What `rustc --version` said.
+    /// What `rustc --version` said, and the architecture.
     rustc: String,
-    /// Instructions per frame received, without the ports.
+    /// Instructions per frame received, less those of a port that receives and one that sends.
     instructions_per_frame: BTreeMap<String, f64>,
 }
 
@@ -114,7 +114,8 @@ fn file() -> PathBuf {
 
 fn rustc() -> String {
     let said = Command::new("rustc").arg("--version").output();
-    said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    let version = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    format!("{version} for {}", std::env::consts::ARCH)
 }
 
 fn write() -> ExitCode {

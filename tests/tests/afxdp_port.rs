@@ -302,6 +302,33 @@ fn a_fill_ring_follows_its_target() {
 }
 
 #[test]
+fn a_ring_that_bursts_bring_low_stays_deep() {
+    let Some(net) = Net::new(&["a"], 1500) else { return };
+    net.inside("sw", || {
+        let (mut factory, shared) = factory();
+        let (mut port, attached) = one(open(&mut factory, "a0"));
+        let mut pool = FramePool::new(Arc::clone(&shared));
+        port.set_fill_target(2048);
+        port.service(&mut pool).unwrap();
+        // More frames in all than a calm stream needs to make the ring shallow, but never a calm one.
+        for round in 0..180 {
+            send_numbered(&net, "a", 1600);
+            let mut got = 0;
+            // As a worker does it: a burst, then the fill ring topped up.
+            wait_for(&format!("1600 frames in round {round}"), || {
+                got += take(&mut port, &mut pool);
+                port.service(&mut pool).unwrap();
+                got >= 1600
+            });
+        }
+        drop(attached);
+        shared.reclaim(port.close());
+        drop(pool);
+        assert_eq!(free_frames(&shared), FRAMES as usize);
+    });
+}
+
+#[test]
 fn ports_close_side_by_side_while_another_opens() {
     let Some(net) = Net::new(&["a", "b", "c", "d"], 1500) else { return };
     net.inside("sw", || {

@@ -158,7 +158,7 @@ pub struct PortStatus {
     /// Multicast frames are sent here.
     #[serde(default)]
     pub flood_multicast: bool,
-    /// Pool frames kept in the fill rings of the port.
+    /// Most pool frames kept in the fill rings of the port.
     #[serde(default)]
     pub fill_frames: u32,
     /// Estimate of the kernel memory that the port's sockets and rings take.

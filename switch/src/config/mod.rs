@@ -173,8 +173,8 @@ impl PortConfig {
     }
 }
 
-/// Pool frames that `ports` ports need: two shallow fill rings each, so that as many frames can be
-/// on their way out as are waiting for input.
+/// Pool frames that `ports` ports need: two shallow fill rings each, so that half of the pool is beyond what
+/// every ring has in any case.
 pub const fn frames_needed(ports: usize) -> u32 {
     // PORTS_MAX bounds a checked configuration; saturating keeps an unchecked count harmless.
     let per_port = 2 * FILL_MIN as usize;

@@ -80,6 +80,8 @@ pub(super) struct Attached {
 pub(super) struct Detaching {
     /// Queues still with workers.
     awaited: usize,
+    /// Frames beyond the floor that its fill rings may still hold.
+    pub extra: u32,
     queues: Vec<Box<dyn Port>>,
     attachment: Option<Box<dyn Attachment>>,
     after: Waiting,
@@ -361,8 +363,9 @@ impl Control {
             self.shared.command(owner, Command::Detach { port: id });
         }
         let awaited = attached.owners.len();
-        slot.life =
-            Life::Detaching(Detaching { awaited, queues: Vec::new(), attachment: Some(attached.attachment), after });
+        let extra = attached.fill.extra(awaited as u32);
+        let attachment = Some(attached.attachment);
+        slot.life = Life::Detaching(Detaching { awaited, extra, queues: Vec::new(), attachment, after });
         self.remove_statics(id);
         self.flush_learned(id);
         self.changed = true;

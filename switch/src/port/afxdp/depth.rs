@@ -11,6 +11,12 @@ use crate::limits::FILL_CALM;
 /// Frames that must pass without the ring running low before it becomes shallower: 0.15 s of 1.7 million a second.
 const CALM_FRAMES: u32 = 1 << 18;
 
+/// Frames that may be taken from the ring between two looks; more, and the shallow ring would have been low.
+const CALM_USE_MAX: u32 = FILL_CALM / 4 * 3;
+
+/// Looks in a row at a low ring that are no burst: the worker is behind for good, and depth helps nobody.
+const OVERLOAD_LOOKS: u32 = 512;
+
 /// See the module text. All numbers count frames.
 pub(super) struct Depth {
     /// What the control thread allows.
@@ -19,12 +25,14 @@ pub(super) struct Depth {
     now: u32,
     /// Frames that passed since the ring ran low.
     calm: u32,
+    /// Looks in a row that found it low.
+    low: u32,
 }
 
 impl Depth {
     /// A ring that may hold `limit` frames, kept that deep at first.
     pub(super) fn new(limit: u32) -> Depth {
-        Depth { limit, now: limit, calm: 0 }
+        Depth { limit, now: limit, calm: 0, low: 0 }
     }
 
     /// A new limit; the ring is kept that deep until it proves calm.
@@ -33,19 +41,27 @@ impl Depth {
     }
 
     /// Frames to keep in the ring.
+    #[inline]
     pub(super) fn frames(&self) -> u32 {
         self.now
     }
 
-    /// Looks at the ring before it is topped up, with `left` frames in it.
+    /// Looks at the ring before it is topped up, with `left` frames in it that the kernel has not used.
     #[inline]
     pub(super) fn look(&mut self, left: u32) {
-        if left < self.now / 4 {
-            self.now = self.limit;
+        if self.now.saturating_sub(left) > CALM_USE_MAX {
+            self.low = self.low.saturating_add(1);
             self.calm = 0;
-            return;
+            self.now = if self.low < OVERLOAD_LOOKS { self.limit } else { self.limit.min(FILL_CALM) };
+        } else {
+            self.low = 0;
         }
-        self.calm = self.calm.saturating_add(self.now.saturating_sub(left));
+    }
+
+    /// `frames` were put into the ring.
+    #[inline]
+    pub(super) fn passed(&mut self, frames: u32) {
+        self.calm = self.calm.saturating_add(frames);
         if self.calm >= CALM_FRAMES {
             self.now = self.limit.min(FILL_CALM);
             self.calm = 0;
@@ -60,7 +76,10 @@ mod tests {
 
     /// Lets `frames` frames pass, 64 between two looks.
     fn stream(depth: &mut Depth, frames: u32) {
-        (0..frames / 64).for_each(|_| depth.look(depth.frames() - 64));
+        for _ in 0..frames / 64 {
+            depth.look(depth.frames() - 64);
+            depth.passed(64);
+        }
     }
 
     #[test]
@@ -70,14 +89,33 @@ mod tests {
         assert_eq!(depth.frames(), FILL_MAX);
         stream(&mut depth, 64);
         assert_eq!(depth.frames(), FILL_CALM);
-        // Still full from before: nothing passed.
+        // Still full from before: nothing was used.
         depth.look(FILL_MAX);
-        depth.look(FILL_CALM / 4);
+        depth.look(FILL_CALM - CALM_USE_MAX);
         assert_eq!(depth.frames(), FILL_CALM, "a quarter is not low yet");
-        depth.look(FILL_CALM / 4 - 1);
+        depth.look(FILL_CALM - CALM_USE_MAX - 1);
         assert_eq!(depth.frames(), FILL_MAX);
         stream(&mut depth, CALM_FRAMES - 64);
         assert_eq!(depth.frames(), FILL_MAX, "the count began anew");
+        // A burst that the shallow ring would not have borne keeps it deep, although the deep one bore it.
+        depth.look(FILL_MAX - 1_100);
+        stream(&mut depth, 64);
+        assert_eq!(depth.frames(), FILL_MAX);
+    }
+
+    #[test]
+    fn a_worker_that_is_behind_for_good_gets_the_shallow_ring() {
+        let mut depth = Depth::new(FILL_MAX);
+        (1..OVERLOAD_LOOKS).for_each(|_| depth.look(10));
+        assert_eq!(depth.frames(), FILL_MAX, "that may be a burst");
+        depth.look(10);
+        assert_eq!(depth.frames(), FILL_CALM);
+        depth.look(10);
+        assert_eq!(depth.frames(), FILL_CALM);
+        // It caught up; the next burst is one again.
+        depth.look(FILL_CALM - 64);
+        depth.look(10);
+        assert_eq!(depth.frames(), FILL_MAX);
     }
 
     #[test]

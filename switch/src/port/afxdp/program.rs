@@ -178,6 +178,7 @@ impl Program {
             map_set(&self.xsks, slot, socket.as_raw_fd() as u32)
                 .map_err(|source| ProgramError::Call { what: "cannot enter a socket in the socket map", source })?;
         }
+        self.slots().owners.insert(ifindex, base);
         self.ports
             .set(ifindex, base)
             .map_err(|source| ProgramError::Call { what: "cannot enter the interface in the port map", source })?;
@@ -235,7 +236,13 @@ impl Drop for Link {
             unsafe { sys::bpf_link_detach(link.as_raw_fd()) };
         }
         // Entries can be gone already: the kernel takes closed sockets out of the map itself.
-        let _ = self.program.ports.clear(self.ifindex);
+        let mut slots = self.program.slots();
+        // An interface made meanwhile may have been given the same index, and be served already.
+        if slots.owners.get(&self.ifindex) == Some(&self.base) {
+            slots.owners.remove(&self.ifindex);
+            let _ = self.program.ports.clear(self.ifindex);
+        }
+        drop(slots);
         for slot in self.base..self.base + self.queues {
             let _ = map_delete(&self.program.xsks, slot);
         }
@@ -246,11 +253,13 @@ impl Drop for Link {
 /// The free ranges of the socket map: first slot (from 1) to length, never adjacent.
 struct Slots {
     free: BTreeMap<u32, u32>,
+    /// First slot of each interface, by interface index.
+    owners: BTreeMap<u32, u32>,
 }
 
 impl Default for Slots {
     fn default() -> Slots {
-        Slots { free: BTreeMap::from([(1, SLOTS)]) }
+        Slots { free: BTreeMap::from([(1, SLOTS)]), owners: BTreeMap::new() }
     }
 }
 

@@ -222,7 +222,8 @@ impl AfxdpPort {
         if self.depth.frames().saturating_sub(self.filled) < few {
             return;
         }
-        self.depth.look(self.filled);
+        // Frames that were received and not yet taken have left the ring as well.
+        self.depth.look(self.filled.saturating_sub(self.queues.rx.nb_avail_exact()));
         while self.depth.frames().saturating_sub(self.filled) >= few {
             let want = (self.depth.frames() - self.filled).min(BURST as u32) as usize;
             let mut used = 0;
@@ -241,6 +242,7 @@ impl AfxdpPort {
             // SAFETY: the descriptors are of this UMEM, and their tokens have ended in `into_index`.
             let taken = unsafe { self.queues.fill.produce(self.scratch.get(..used).unwrap_or(&[])) };
             self.filled += taken as u32;
+            self.depth.passed(taken as u32);
             if taken < used {
                 self.take_back_fill(pool, taken, used);
                 return;
