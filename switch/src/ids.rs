@@ -1,6 +1,7 @@
 //! The small numbers that name things: ports, bridge domains, MAC addresses. Pure values, any thread.
 
 use std::fmt;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use crate::limits::{DOMAINS_MAX, PORTS_MAX};
@@ -10,6 +11,9 @@ use crate::limits::{DOMAINS_MAX, PORTS_MAX};
 pub struct PortId(u16);
 
 impl PortId {
+    /// The port with index 0.
+    pub const FIRST: PortId = PortId(0);
+
     /// The id for `index`, or `None` at or above [`PORTS_MAX`].
     pub const fn new(index: usize) -> Option<PortId> {
         if index < PORTS_MAX { Some(PortId(index as u16)) } else { None }
@@ -23,17 +27,23 @@ impl PortId {
 
 /// A bridge domain (a broadcast domain with its own FDB): 1 to [`DOMAINS_MAX`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct DomainId(u16);
+pub struct DomainId(NonZeroU16);
 
 impl DomainId {
     /// The id for `number`, or `None` outside 1..=[`DOMAINS_MAX`].
     pub const fn new(number: usize) -> Option<DomainId> {
-        if number >= 1 && number <= DOMAINS_MAX { Some(DomainId(number as u16)) } else { None }
+        if number > DOMAINS_MAX {
+            return None;
+        }
+        match NonZeroU16::new(number as u16) {
+            Some(number) => Some(DomainId(number)),
+            None => None,
+        }
     }
 
     /// The number, 1 to [`DOMAINS_MAX`].
     pub const fn index(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize
     }
 }
 

@@ -14,7 +14,7 @@ macro_rules! drop_reasons {
     ($($variant:ident $name:literal $help:literal)+) => {
         /// Why a frame was dropped. Every drop on the packet path has one of these.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-        #[repr(u8)]
+        #[repr(u16)]
         pub enum Drop {
             $(#[doc = $help] $variant,)+
         }

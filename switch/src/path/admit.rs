@@ -10,8 +10,17 @@ pub const VLAN_ID_MASK: u16 = 0x0fff;
 
 /// Sets each lane's bridge domain, or drops it.
 pub fn admit(ctx: &mut Ctx<'_>, burst: &mut Burst) {
-    for lane in burst.lanes.iter_mut().filter(|lane| lane.verdict == Verdict::Pending) {
-        let port = ctx.view.port(lane.meta.port).filter(|port| port.forwarding);
+    let port = ctx.view.port(burst.ingress).filter(|port| port.forwarding);
+    let native = port.and_then(PortView::native);
+    for lane in burst.lanes() {
+        if !lane.is_pending() {
+            continue;
+        }
+        // Most frames: a port that forwards, an individual source address, no tag.
+        if native.is_some() && !lane.meta.src.is_group() && lane.meta.tci.is_none() {
+            lane.meta.domain = native;
+            continue;
+        }
         match port.ok_or(Drop::RxPortDown).and_then(|port| domain(port, &lane.meta)) {
             Ok(domain) => lane.meta.domain = Some(domain),
             Err(reason) => lane.verdict = Verdict::Drop(reason),
@@ -19,7 +28,8 @@ pub fn admit(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     }
 }
 
-#[inline]
+/// The domain of any frame.
+#[inline(never)]
 fn domain(port: &PortView, meta: &Meta) -> Result<DomainId, Drop> {
     if meta.src.is_group() {
         return Err(Drop::L2SourceGroup);

@@ -3,13 +3,14 @@
 use arrayvec::ArrayVec;
 
 use crate::ids::{DomainId, Mac, PortId};
-use crate::limits::{BURST, PORTS_MAX};
+use crate::limits::{BURST, ETHERNET_HEADER, PORTS_MAX, VLAN_TAG};
 use crate::port::{Frame, Frames};
 use crate::stats::Drop;
 use crate::table::snapshot::FloodClass;
 
-/// What is to happen to a frame. A plain value, so that a settled one can be remembered.
+/// What is to happen to a frame. A plain value of two halves of a word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
 pub enum Verdict {
     /// Not decided yet.
     Pending,
@@ -21,59 +22,84 @@ pub enum Verdict {
     Drop(Drop),
 }
 
-/// What was read from a frame's headers, and where it came from.
+/// What was read from a frame's headers.
 #[derive(Clone, Copy, Debug)]
 pub struct Meta {
-    /// Ingress port. Known per frame: a burst may one day mix ports.
-    pub port: PortId,
     /// Destination address.
     pub dst: Mac,
     /// Source address.
     pub src: Mac,
+    /// Bridge domain, once admitted.
+    pub domain: Option<DomainId>,
     /// Tag control information of the 802.1Q tag in front, if there is one.
     pub tci: Option<u16>,
     /// EtherType behind that tag; a length for 802.3 frames.
     pub ethertype: u16,
-    /// Where the payload behind that EtherType starts, from the start of the frame.
-    pub l3_offset: u16,
-    /// Bridge domain, once admitted.
-    pub domain: Option<DomainId>,
 }
 
 impl Meta {
-    /// Metadata of a frame that nothing is known about yet.
-    pub const fn from_port(port: PortId) -> Meta {
-        Meta { port, dst: Mac::ZERO, src: Mac::ZERO, tci: None, ethertype: 0, l3_offset: 0, domain: None }
+    /// Of a frame that nothing is known about yet.
+    pub const UNKNOWN: Meta = Meta { dst: Mac::ZERO, src: Mac::ZERO, domain: None, tci: None, ethertype: 0 };
+
+    /// Where the payload behind the EtherType starts, from the start of the frame.
+    #[inline]
+    pub fn l3_offset(&self) -> usize {
+        if self.tci.is_some() { ETHERNET_HEADER + VLAN_TAG } else { ETHERNET_HEADER }
     }
 }
 
-/// One frame on its way through the stages.
+/// What the stages know of one frame and decide about it.
+#[derive(Clone, Copy, Debug)]
 pub struct Lane {
-    /// The frame.
-    pub frame: Frame,
     /// What is known of it.
     pub meta: Meta,
     /// What is to happen to it.
     pub verdict: Verdict,
 }
 
-/// Up to [`BURST`] frames worked on together.
-#[derive(Default)]
+impl Lane {
+    /// True until a stage has settled what is to happen to the frame.
+    #[inline]
+    pub fn is_pending(&self) -> bool {
+        matches!(self.verdict, Verdict::Pending)
+    }
+}
+
+/// Up to [`BURST`] frames of one ingress port, worked on together. The frames stand apart from their lanes, so that a
+/// port fills them in where they are and none is moved before it goes to its egress queue.
 pub struct Burst {
-    /// The lanes in order of arrival.
-    pub lanes: ArrayVec<Lane, BURST>,
+    /// Port that all the frames came from.
+    pub ingress: PortId,
+    /// The frames in order of arrival.
+    pub frames: Frames,
+    lanes: [Lane; BURST],
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        let lane = Lane { meta: Meta::UNKNOWN, verdict: Verdict::Pending };
+        Burst { ingress: PortId::FIRST, frames: Frames::new(), lanes: [lane; BURST] }
+    }
 }
 
 impl Burst {
-    /// Takes the frames that a port received. `frames` is empty afterwards.
-    pub fn fill(&mut self, port: PortId, frames: &mut Frames) {
-        for frame in frames.drain(..) {
-            // A burst is emptied by output before it is filled again, and holds as many as `frames`.
-            let lane = Lane { frame, meta: Meta::from_port(port), verdict: Verdict::Pending };
-            if let Err(full) = self.lanes.try_push(lane) {
-                debug_assert!(false, "burst overflow loses frame {}", full.element().frame.index());
-            }
-        }
+    /// Frames and their lanes, in order of arrival.
+    #[inline]
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Frame, &mut Lane)> {
+        self.frames.iter_mut().zip(&mut self.lanes)
+    }
+
+    /// The lanes of all frames, in order of arrival.
+    #[inline]
+    pub fn lanes(&mut self) -> &mut [Lane] {
+        // Never more frames than lanes: an empty list spares the packet path a panic.
+        self.lanes.get_mut(..self.frames.len()).unwrap_or_default()
+    }
+
+    /// Takes every frame out, with its lane.
+    #[inline]
+    pub fn drain(&mut self) -> impl Iterator<Item = (Frame, &Lane)> {
+        self.frames.drain(..).zip(&self.lanes)
     }
 }
 

@@ -68,6 +68,18 @@ pub const fn fold(sum: u64) -> u16 {
     ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
+/// True if a `sum` that is neither 0 nor above 2^63 [`fold`]s to `word`, found out without folding it: both are then
+/// congruent modulo 0xffff. 0 is congruent to 0xffff, but nothing other than 0 folds to it.
+#[inline]
+const fn folds_to(sum: u64, word: u16) -> bool {
+    // A multiple of an odd number, times that number's inverse modulo 2^64, is the small quotient; anything else is
+    // beyond the largest quotient (Granlund and Montgomery 1994, section 9).
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
+    let difference = sum + (word ^ 0xffff) as u64;
+    difference.wrapping_mul(INVERSE) <= u64::MAX / 0xffff && word != 0
+}
+
 /// The sum of two byte strings one after the other, from their sums. After a first part of odd length `first_len`
 /// the second one's bytes stand in the other halves of their words, so its sum is swapped.
 #[inline]
@@ -106,28 +118,35 @@ impl Partial {
     #[inline(always)]
     pub(super) fn find_plain(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Option<Self>> {
         // Up to the checksum field of TCP behind an IPv4 header.
-        let packet: &[u8; transport::IPV4_HEADER + 18] = head.get(l3_offset..)?.first_chunk()?;
+        const HEADERS: usize = transport::IPV4_HEADER + 18;
+        let packet: &[u8; HEADERS] = head.get(l3_offset..l3_offset + HEADERS)?.first_chunk()?;
         if ethertype != transport::ETHERTYPE_IPV4 || packet[0] != 0x45 {
             return None;
         }
-        let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        let raw = |at: usize| u16::from_ne_bytes([packet[at], packet[at + 1]]);
+        let word = |at: usize| u16::from_be(raw(at));
         let (len, protocol) = (usize::from(word(2)).checked_sub(transport::IPV4_HEADER)?, packet[9]);
         let field = match protocol {
             transport::TCP if len >= transport::TCP_HEADER => 36,
+            // Ports of tunnels are all in one small range, which few others are in.
+            transport::UDP if (0x12..=0x21).contains(&packet[22]) && transport::is_tunnel_port(word(22)) => {
+                return None;
+            }
             transport::UDP if usize::from(word(24)) == len && len >= transport::UDP_HEADER => 26,
             _ => return None,
         };
-        if word(6) & transport::IPV4_FRAGMENTED != 0 || field == 26 && transport::is_tunnel_port(word(22)) {
+        if raw(6) & transport::IPV4_FRAGMENTED.to_be() != 0 {
             return None;
         }
-        // In native order on both sides, as in `sum`: no swapping of words that may be compared as they are.
+        // In native order on both sides, as in `sum`: no swapping of words that may be compared as they are. The length
+        // is the total length less the header's, which in one's complement is the sum with the header's complement.
+        const LESS_HEADER: u16 = !(transport::IPV4_HEADER as u16).to_be();
         let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, ..] = *packet;
         let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
-        let rest = u64::from((len as u16).to_be()) + u64::from(u16::from(protocol).to_be());
-        let sum = fold((addresses >> 32) + (addresses & PAIR) + rest);
-        let found = u16::from_ne_bytes([packet[field], packet[field + 1]]);
+        let rest = u64::from(raw(2)) + u64::from(LESS_HEADER) + u64::from(u16::from(protocol).to_be());
+        let partial = folds_to((addresses >> 32) + (addresses & PAIR) + rest, raw(field));
         let start = l3_offset + transport::IPV4_HEADER;
-        Some((found == sum).then_some(Self { start, len, field: l3_offset + field }))
+        Some(partial.then_some(Self { start, len, field: l3_offset + field }))
     }
 
     /// Looks behind further tags, IPv6 extension headers, options and one level of tunnel.

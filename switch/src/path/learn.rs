@@ -1,36 +1,39 @@
 //! Stage 3: source addresses into the forwarding database (IEEE 802.1Q-2018 8.7).
 
-use super::{Burst, Ctx, Verdict};
-use crate::ids::Mac;
-use crate::table::fdb::{Learn, LearnLimits, MacKey};
+use super::{Burst, Ctx};
+use crate::ids::{Mac, PortId};
+use crate::table::fdb::{Fresh, Learn, LearnLimits, MacKey};
 
 /// Learns each admitted lane's source address. A known address costs a lookup; its stamp is written at
 /// most once a second. A refused one changes nothing: the frame goes on, and answers to it are flooded.
 pub fn learn(ctx: &mut Ctx<'_>, burst: &mut Burst) {
-    // Frames of one sender come in a row; the first of them says all.
-    let mut known = None;
-    for lane in burst.lanes.iter().filter(|lane| lane.verdict == Verdict::Pending) {
-        let meta = &lane.meta;
-        let (Some(port), Some(domain)) = (ctx.view.port(meta.port), meta.domain) else { continue };
-        let key = MacKey::new(domain, meta.src);
-        if !port.flags.learning || meta.src == Mac::ZERO || known == Some((key, meta.port)) {
+    let ingress = burst.ingress;
+    let Some(port) = ctx.view.port(ingress).filter(|port| port.flags.learning) else { return };
+    let limits = LearnLimits { port_max: port.mac_limit };
+    let fresh = Fresh::new(ingress, ctx.now_s);
+    for lane in burst.lanes() {
+        if !lane.is_pending() {
             continue;
         }
-        if ctx.fdb.is_fresh(key, meta.port, ctx.now_s) {
-            known = Some((key, meta.port));
-            continue;
+        let Some(domain) = lane.meta.domain else { continue };
+        let key = MacKey::new(domain, lane.meta.src);
+        if !ctx.fdb.is_fresh(key, fresh) {
+            note(ctx, key, ingress, limits);
         }
-        let limits = LearnLimits { port_max: port.mac_limit };
-        let stats = ctx.stats.port(meta.port);
-        match ctx.fdb.learn(key, meta.port, ctx.now_s, limits) {
-            Learn::Known | Learn::Refreshed | Learn::RefusedStatic => {}
-            Learn::Learned => stats.learned.add(1),
-            Learn::Moved { .. } => stats.moved.add(1),
-            Learn::RefusedTableFull | Learn::RefusedPortLimit | Learn::RefusedTotalLimit => {
-                stats.learn_refused.add(1);
-                continue;
-            }
-        }
-        known = Some((key, meta.port));
+    }
+}
+
+/// Has the table learn a sender that it does not know as fresh.
+#[inline(never)]
+fn note(ctx: &Ctx<'_>, key: MacKey, ingress: PortId, limits: LearnLimits) {
+    if key.mac() == Mac::ZERO {
+        return;
+    }
+    let stats = ctx.stats.port(ingress);
+    match ctx.fdb.learn(key, ingress, ctx.now_s, limits) {
+        Learn::Known | Learn::Refreshed | Learn::RefusedStatic => {}
+        Learn::Learned => stats.learned.add(1),
+        Learn::Moved { .. } => stats.moved.add(1),
+        Learn::RefusedTableFull | Learn::RefusedPortLimit | Learn::RefusedTotalLimit => stats.learn_refused.add(1),
     }
 }

@@ -14,7 +14,7 @@ pub mod parse;
 pub mod transport;
 pub mod vlan;
 
-pub use burst::{Burst, Meta, TxStage, Verdict};
+pub use burst::{Burst, Lane, Meta, TxStage, Verdict};
 
 use crate::port::FramePool;
 use crate::stats::WorkerStats;

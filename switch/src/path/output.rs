@@ -4,25 +4,68 @@
 use super::checksum::Partial;
 use super::parse::ETHERTYPE_VLAN;
 use super::vlan::{egress_tci, retag};
-use super::{Burst, Ctx, Meta, Verdict};
-use crate::ids::PortId;
-use crate::limits::{SEGMENTS_MAX, VLAN_TAG};
+use super::{Burst, Ctx, Lane, Meta, Verdict};
+use crate::ids::{DomainId, PortId};
+use crate::limits::{ETHERNET_HEADER, SEGMENTS_MAX, VLAN_TAG};
 use crate::port::Frame;
 use crate::stats::Drop;
-use crate::table::snapshot::{FloodClass, Member, Tagging};
+use crate::table::snapshot::{FloodClass, Member, Snapshot, Tagging};
 
 /// Empties the burst into the transmit stage and the pool.
 pub fn output(ctx: &mut Ctx<'_>, burst: &mut Burst) {
-    for lane in burst.lanes.drain(..) {
-        match lane.verdict {
-            Verdict::Port(port) => unicast(ctx, lane.frame, &lane.meta, port),
-            Verdict::Flood(class) => flood(ctx, lane.frame, &lane.meta, class),
-            Verdict::Drop(reason) => discard(ctx, lane.frame, lane.meta.port, reason),
-            Verdict::Pending => {
-                debug_assert!(false, "a stage left a lane without a verdict");
-                discard(ctx, lane.frame, lane.meta.port, Drop::RxMalformed);
+    let from = burst.ingress;
+    let mut way = Way::NONE;
+    for (mut frame, lane) in burst.drain() {
+        let meta = &lane.meta;
+        if let (Verdict::Port(to), None) = (lane.verdict, meta.tci) {
+            if way.to != to {
+                way = Way::find(ctx.view, from, to, meta.domain);
+            }
+            if frame.len() <= way.len_max {
+                finish_checksum(ctx, &mut frame, from, meta, ETHERNET_HEADER);
+                queue(ctx, to, frame);
+                continue;
             }
         }
+        settle(ctx, frame, from, lane);
+    }
+}
+
+/// Acts on any verdict.
+#[inline(never)]
+fn settle(ctx: &mut Ctx<'_>, frame: Frame, from: PortId, lane: &Lane) {
+    let meta = &lane.meta;
+    match lane.verdict {
+        Verdict::Port(port) => unicast(ctx, frame, from, meta, port),
+        Verdict::Flood(class) => flood(ctx, frame, from, meta, class),
+        Verdict::Drop(reason) => discard(ctx, frame, from, reason),
+        Verdict::Pending => {
+            debug_assert!(false, "a stage left a lane without a verdict");
+            discard(ctx, frame, from, Drop::RxMalformed);
+        }
+    }
+}
+
+/// The way of a burst's untagged frames, all of one bridge domain, to a port that takes them so: what [`unicast`]
+/// checks is known to pass, but for the length. Most frames of a burst go one way.
+struct Way {
+    to: PortId,
+    /// Longest frame that may go this way; 0 if none may.
+    len_max: usize,
+}
+
+impl Way {
+    /// No way at all.
+    const NONE: Way = Way { to: PortId::FIRST, len_max: 0 };
+
+    #[inline(never)]
+    fn find(view: &Snapshot, from: PortId, to: PortId, domain: Option<DomainId>) -> Way {
+        let from_isolated = view.port(from).is_some_and(|ingress| ingress.flags.isolated);
+        let open = view.port(to).filter(|egress| {
+            let untagged = domain.and_then(|domain| egress.tagging(domain)) == Some(Tagging::Untagged);
+            egress.forwarding && untagged && !(egress.flags.isolated && from_isolated)
+        });
+        Way { to, len_max: open.map_or(0, |egress| egress.untagged_len_max) }
     }
 }
 
@@ -34,24 +77,24 @@ fn discard(ctx: &mut Ctx<'_>, frame: Frame, port: PortId, reason: Drop) {
 }
 
 #[inline]
-fn unicast(ctx: &mut Ctx<'_>, mut frame: Frame, meta: &Meta, port: PortId) {
-    let (ingress, egress) = (ctx.view.port(meta.port), ctx.view.port(port));
+fn unicast(ctx: &mut Ctx<'_>, mut frame: Frame, from: PortId, meta: &Meta, port: PortId) {
+    let (ingress, egress) = (ctx.view.port(from), ctx.view.port(port));
     let Some(egress) = egress.filter(|view| view.forwarding) else {
         return discard(ctx, frame, port, Drop::TxPortDown);
     };
     let Some(tagging) = meta.domain.and_then(|domain| egress.tagging(domain)) else {
-        return discard(ctx, frame, meta.port, Drop::L2NotMember);
+        return discard(ctx, frame, from, Drop::L2NotMember);
     };
     if egress.flags.isolated && ingress.is_some_and(|view| view.flags.isolated) {
-        return discard(ctx, frame, meta.port, Drop::L2Isolated);
+        return discard(ctx, frame, from, Drop::L2Isolated);
     }
     if hops(meta, tagging, egress.is_trunk()) {
-        return discard(ctx, frame, meta.port, Drop::VlanNotMember);
+        return discard(ctx, frame, from, Drop::VlanNotMember);
     }
     if !fits(&frame, meta.tci, egress.untagged_len_max) {
         return discard(ctx, frame, port, Drop::MtuExceeded);
     }
-    finish_checksum(ctx, &mut frame, meta);
+    finish_checksum(ctx, &mut frame, from, meta, meta.l3_offset());
     if !retag(ctx.pool, &mut frame, meta.tci, egress_tci(meta.tci, tagging)) {
         let reason = unchanged(&frame);
         return discard(ctx, frame, port, reason);
@@ -80,31 +123,31 @@ fn fits(frame: &Frame, tci: Option<u16>, untagged_len_max: usize) -> bool {
 }
 
 /// Frames from a container may carry only the pseudo-header sum (the kernel's CHECKSUM_PARTIAL). The
-/// receiver gets the frame as a new one and verifies it, so the sum is finished here, once.
-#[inline]
-fn finish_checksum(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta) {
-    match Partial::find_plain(ctx.pool.region().head(frame), meta.l3_offset as usize, meta.ethertype) {
+/// receiver gets the frame as a new one and verifies it, so the sum is finished here, once. `l3_offset` is `meta`'s.
+#[inline(always)]
+fn finish_checksum(ctx: &mut Ctx<'_>, frame: &mut Frame, from: PortId, meta: &Meta, l3_offset: usize) {
+    match Partial::find_plain(ctx.pool.region().head(frame), l3_offset, meta.ethertype) {
         Some(None) => {}
-        Some(Some(partial)) => finish(ctx, frame, meta, partial),
-        None => finish_anywhere(ctx, frame, meta),
+        Some(Some(partial)) => finish(ctx, frame, from, partial),
+        None => finish_anywhere(ctx, frame, from, meta),
     }
 }
 
 /// The same for what is not plain TCP or UDP over IPv4. Apart, so that the short way keeps few registers busy.
 #[inline(never)]
-fn finish_anywhere(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta) {
+fn finish_anywhere(ctx: &mut Ctx<'_>, frame: &mut Frame, from: PortId, meta: &Meta) {
     let head = ctx.pool.region().head(frame);
-    if let Some(partial) = Partial::find_anywhere(head, meta.l3_offset as usize, meta.ethertype) {
-        finish(ctx, frame, meta, partial);
+    if let Some(partial) = Partial::find_anywhere(head, meta.l3_offset(), meta.ethertype) {
+        finish(ctx, frame, from, partial);
     }
 }
 
 #[inline(never)]
-fn finish(ctx: &mut Ctx<'_>, frame: &mut Frame, meta: &Meta, partial: Partial) {
+fn finish(ctx: &mut Ctx<'_>, frame: &mut Frame, from: PortId, partial: Partial) {
     let (head, tail) = ctx.pool.region().split_mut(frame);
     if let Some(value) = partial.value(head, tail) {
         partial.write(head, value);
-        ctx.stats.port(meta.port).checksums_finished.add(1);
+        ctx.stats.port(from).checksums_finished.add(1);
     }
 }
 
@@ -118,17 +161,17 @@ fn queue(ctx: &mut Ctx<'_>, port: PortId, frame: Frame) {
 
 /// Sends one frame to every member by reference. Members come sorted by tagging; where that changes,
 /// the frame is copied once (or changed in place, if nobody holds the old form yet).
-fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, meta: &Meta, class: FloodClass) {
+fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, from: PortId, meta: &Meta, class: FloodClass) {
     let view = ctx.view;
     let Some(domain) = meta.domain.and_then(|domain| view.domain(domain)) else {
-        return discard(ctx, frame, meta.port, Drop::RxPortDown);
+        return discard(ctx, frame, from, Drop::RxPortDown);
     };
-    finish_checksum(ctx, &mut frame, meta);
-    let from_isolated = view.port(meta.port).is_some_and(|port| port.flags.isolated);
+    finish_checksum(ctx, &mut frame, from, meta, meta.l3_offset());
+    let from_isolated = view.port(from).is_some_and(|port| port.flags.isolated);
     let mut form = Form { frame: Some(frame), tci: meta.tci };
     let mut receivers = 0u32;
     for member in domain.members(class) {
-        if member.port == meta.port || (from_isolated && member.isolated) {
+        if member.port == from || (from_isolated && member.isolated) {
             continue;
         }
         receivers += 1;
@@ -136,7 +179,7 @@ fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, meta: &Meta, class: FloodClass) {
             ctx.stats.port(member.port).drop(reason, 1);
         }
     }
-    let stats = ctx.stats.port(meta.port);
+    let stats = ctx.stats.port(from);
     if receivers > 0 {
         stats.flooded.add(1);
         if let Some(domain) = meta.domain {

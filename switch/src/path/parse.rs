@@ -11,40 +11,43 @@ pub const ETHERTYPE_VLAN: u16 = 0x8100;
 
 /// Fills in each lane's [`Meta`], or drops what is too short to have one.
 pub fn parse(ctx: &mut Ctx<'_>, burst: &mut Burst) {
-    for lane in &mut burst.lanes {
-        if !read(ctx.pool.region().head(&lane.frame), &mut lane.meta) {
-            lane.verdict = Verdict::Drop(Drop::RxMalformed);
-        }
+    let region = ctx.pool.region();
+    for (frame, lane) in burst.iter_mut() {
+        (lane.meta, lane.verdict) = match read(region.head(frame)) {
+            Some(meta) => (meta, Verdict::Pending),
+            None => (Meta::UNKNOWN, Verdict::Drop(Drop::RxMalformed)),
+        };
     }
 }
 
-/// Reads the header at the start of `bytes` into `meta`; false if it is not all there.
+/// What the header at the start of `bytes` says; `None` if it is not all there.
 #[inline]
-pub fn read(bytes: &[u8], meta: &mut Meta) -> bool {
-    let Some((header, rest)) = bytes.split_first_chunk::<ETHERNET_HEADER>() else { return false };
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
-    meta.dst = Mac::new([d0, d1, d2, d3, d4, d5]);
-    meta.src = Mac::new([s0, s1, s2, s3, s4, s5]);
-    meta.ethertype = u16::from_be_bytes([t0, t1]);
-    meta.l3_offset = ETHERNET_HEADER as u16;
+pub fn read(bytes: &[u8]) -> Option<Meta> {
+    let header: &[u8; ETHERNET_HEADER] = bytes.first_chunk()?;
+    // Two words that overlap: the destination with the first octets of the source, the source with the EtherType.
+    let [front, back] = [header.first_chunk()?, header.last_chunk()?].map(|word| u64::from_be_bytes(*word));
+    let mut meta = Meta {
+        dst: Mac::from_bits(front >> 16),
+        src: Mac::from_bits(back >> 16),
+        domain: None,
+        tci: None,
+        ethertype: back as u16,
+    };
     if meta.ethertype == ETHERTYPE_VLAN {
-        let Some(&[c0, c1, t0, t1]) = rest.first_chunk::<VLAN_TAG>() else { return false };
+        let [c0, c1, t0, t1] = *bytes.get(ETHERNET_HEADER..)?.first_chunk::<VLAN_TAG>()?;
         meta.tci = Some(u16::from_be_bytes([c0, c1]));
         meta.ethertype = u16::from_be_bytes([t0, t1]);
-        meta.l3_offset = (ETHERNET_HEADER + VLAN_TAG) as u16;
     }
-    true
+    Some(meta)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::PortId;
     use proptest::prelude::*;
 
     fn parsed(bytes: &[u8]) -> Option<Meta> {
-        let mut meta = Meta::from_port(PortId::new(0).unwrap());
-        read(bytes, &mut meta).then_some(meta)
+        read(bytes)
     }
 
     #[test]
@@ -76,7 +79,7 @@ mod tests {
                             prop_assert_eq!(meta.tci.unwrap() & 0xfff, vlan.vlan_id.value());
                             prop_assert_eq!(meta.tci.unwrap() >> 13, u16::from(vlan.pcp.value()));
                             prop_assert_eq!(meta.ethertype, vlan.ether_type.0);
-                            prop_assert_eq!(meta.l3_offset, 18);
+                            prop_assert_eq!(meta.l3_offset(), 18);
                         }
                     }
                 }
@@ -84,7 +87,7 @@ mod tests {
                     let meta = meta.unwrap();
                     prop_assert_eq!(meta.dst.octets(), ether.destination);
                     prop_assert_eq!(meta.src.octets(), ether.source);
-                    prop_assert_eq!((meta.ethertype, meta.tci, meta.l3_offset), (ether.ether_type.0, None, 14));
+                    prop_assert_eq!((meta.ethertype, meta.tci, meta.l3_offset()), (ether.ether_type.0, None, 14));
                 }
             }
         }

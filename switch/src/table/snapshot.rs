@@ -18,6 +18,7 @@ pub enum Tagging {
 
 /// Kinds of flooding that a port can be excluded from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u16)]
 pub enum FloodClass {
     /// Unicast to an address not in the FDB.
     UnknownUnicast,

@@ -57,7 +57,6 @@ pub struct Worker {
     slots: Box<[u16]>,
     tx: TxStage,
     burst: Burst,
-    frames: Frames,
     /// Frames the ports still have to send: the worker must not sleep.
     unsent: bool,
     stopping: bool,
@@ -82,7 +81,6 @@ impl Worker {
             slots: vec![NO_SLOT; PORTS_MAX].into(),
             tx: TxStage::default(),
             burst: Burst::default(),
-            frames: Frames::new(),
             unsent: false,
             stopping: false,
             unsaid: None,
@@ -206,17 +204,17 @@ impl Worker {
 
     fn receive(&mut self, slot: usize, now_s: u32) -> usize {
         let Some(local) = self.ports.get_mut(slot) else { return 0 };
-        local.dev.rx(&mut self.pool, &mut self.frames);
-        let received = self.frames.len();
+        local.dev.rx(&mut self.pool, &mut self.burst.frames);
+        let received = self.burst.frames.len();
         if received == 0 {
             return 0;
         }
         let id = local.id;
         let stats = self.stats.port(id);
         stats.rx_packets.add(received as u64);
-        stats.rx_bytes.add(self.frames.iter().map(|frame| frame.len() as u64).sum());
+        stats.rx_bytes.add(self.burst.frames.iter().map(|frame| frame.len() as u64).sum());
         self.stats.poll.bursts.add(1);
-        self.burst.fill(id, &mut self.frames);
+        self.burst.ingress = id;
         let mut ctx = Ctx {
             pool: &mut self.pool,
             view: &self.view,

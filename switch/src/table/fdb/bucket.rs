@@ -44,17 +44,22 @@ impl Bucket {
     }
 
     /// The first slot bound to `key`, live or not.
-    ///
-    /// All keys are compared before the one branch: which slot an address is in cannot be predicted.
-    #[inline]
     pub(super) fn match_key(&self, key: u64) -> Option<&Slot> {
-        let mut matches = 0u32;
-        for (index, slot) in self.slots.iter().enumerate() {
-            // Acquire: who finds a copy gone goes on to see the one it went in favour of.
-            matches |= u32::from(slot.key.load(Ordering::Acquire) == key) << index;
+        // Acquire: who finds a copy gone goes on to see the one it went in favour of.
+        self.slots.iter().find(|slot| slot.key.load(Ordering::Acquire) == key)
+    }
+
+    /// What the slot bound to `key` says, if there is one and only one and it stands still meanwhile.
+    ///
+    /// Which slot an address is in cannot be predicted, so there is no branch on it: the matching slots' numbers are
+    /// added up, and whether the sum is the number of a slot with that key is seen there.
+    #[inline(always)]
+    pub(super) fn peek(&self, key: u64) -> Option<Value> {
+        let mut at = 0;
+        for (number, slot) in self.slots.iter().enumerate().skip(1) {
+            at += number * usize::from(slot.key.load(Ordering::Relaxed) == key);
         }
-        // Without a match this is 32, and no slot.
-        self.slots.get(matches.trailing_zeros() as usize)
+        self.slots.get(at % SLOTS)?.peek(key)
     }
 
     /// Reads the bucket's line and drops the result: a prefetch in safe code, since the reader of
@@ -101,12 +106,14 @@ impl Slot {
     }
 
     /// What this slot says of `key`, if it holds it and stands still meanwhile. Writes nothing.
-    #[inline]
-    pub(super) fn peek(&self, key: u64) -> Option<Value> {
-        let value = Value::from_word(self.value.load(Ordering::Acquire));
+    #[inline(always)]
+    fn peek(&self, key: u64) -> Option<Value> {
+        let value = self.value.load(Ordering::Acquire);
         // As in `read`: the key between two reads of one value is that value's.
-        let found = self.key.load(Ordering::Acquire);
-        (found == key && self.value.load(Ordering::Acquire) == value.word()).then_some(value)
+        if self.key.load(Ordering::Acquire) != key || self.value.load(Ordering::Acquire) != value {
+            return None;
+        }
+        Some(Value::from_word(value))
     }
 
     /// The live entry of this slot, key and value of one binding. Writes nothing.

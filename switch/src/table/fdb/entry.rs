@@ -127,6 +127,19 @@ impl Hit {
     }
 }
 
+/// What the table says of a station that sent a frame into a port this second: see
+/// [`is_fresh`](super::Fdb::is_fresh).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fresh(u64);
+
+impl Fresh {
+    /// A dynamic entry of `port`, stamped `now_s`.
+    #[inline]
+    pub fn new(port: PortId, now_s: u32) -> Fresh {
+        Fresh(Value::VACANT.with(port, Kind::Dynamic, now_s).0)
+    }
+}
+
 const STAMP_BITS: u32 = 32;
 const PORT_BITS: u32 = 12;
 const KIND_BITS: u32 = 3;
@@ -134,7 +147,7 @@ const PORT_SHIFT: u32 = STAMP_BITS;
 const KIND_SHIFT: u32 = PORT_SHIFT + PORT_BITS;
 const GENERATION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
 
-const _: () = assert!(PORTS_MAX <= 1 << PORT_BITS && DOMAINS_MAX < 1 << (64 - MAC_BITS));
+const _: () = assert!(PORTS_MAX.is_power_of_two() && PORTS_MAX <= 1 << PORT_BITS && DOMAINS_MAX < 1 << (64 - MAC_BITS));
 
 /// The value word of a slot: generation (17 bits), kind (3, 0 = no entry), port (12), stamp (32).
 ///
@@ -170,11 +183,24 @@ impl Value {
         Some(Hit { port, kind, stamp_s: self.0 as u32 })
     }
 
+    /// The port, if this is a dynamic entry whose stamp is not ahead of `now_s` nor more than `age_max_s` behind.
+    #[inline(always)]
+    pub(super) fn port_of_dynamic(self, now_s: u32, age_max_s: u32) -> Option<PortId> {
+        // The kind, and the bits that no port number has, in one comparison.
+        const UNUSED: u64 = !(PORTS_MAX as u64 - 1) & ((1 << PORT_BITS) - 1);
+        const MASK: u64 = ((1 << KIND_BITS) - 1) << KIND_SHIFT | UNUSED << PORT_SHIFT;
+        let age_s = now_s.wrapping_sub(self.0 as u32);
+        if self.0 & MASK != Kind::Dynamic.code() << KIND_SHIFT || age_s > age_max_s {
+            return None;
+        }
+        PortId::new((self.0 >> PORT_SHIFT) as usize & (PORTS_MAX - 1))
+    }
+
     /// True if the slot says just that.
     #[inline]
-    pub(super) fn says(self, hit: Hit) -> bool {
-        let contents = (1 << GENERATION_SHIFT) - 1;
-        self.0 & contents == self.dead().with(hit.port, hit.kind, hit.stamp_s).0 & contents
+    pub(super) fn says(self, fresh: Fresh) -> bool {
+        // Without the generation.
+        (self.0 ^ fresh.0) << (64 - GENERATION_SHIFT) == 0
     }
 
     /// The same binding with other contents.
@@ -220,8 +246,12 @@ mod tests {
                     let port = PortId::new(port).unwrap();
                     let value = Value(u64::MAX).rebound(port, kind, stamp_s);
                     assert_eq!(value.hit(), Some(Hit { port, kind, stamp_s }));
-                    assert!(value.says(Hit { port, kind, stamp_s }) && !value.dead().says(Hit { port, kind, stamp_s }));
-                    assert!(!value.says(Hit { port, kind, stamp_s: stamp_s ^ 1 }));
+                    let fresh = Fresh::new(port, stamp_s);
+                    let heard = |now_s, age_max_s| value.port_of_dynamic(now_s, age_max_s) == Some(port);
+                    assert_eq!(heard(stamp_s, 0), kind == Kind::Dynamic);
+                    assert!(!heard(stamp_s.wrapping_add(2), 1) && !heard(stamp_s.wrapping_sub(1), 300));
+                    assert!(value.says(fresh) == (kind == Kind::Dynamic) && !value.dead().says(fresh));
+                    assert!(!value.says(Fresh::new(port, stamp_s ^ 1)));
                     assert!(value.same_binding(value.dead()) && value.dead().hit().is_none());
                     assert!(!value.same_binding(value.rebound(port, kind, stamp_s)));
                 }

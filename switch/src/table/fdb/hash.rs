@@ -23,24 +23,28 @@ impl Hasher {
 
     /// 64 well-mixed bits of `key`: two widening multiplies, whose upper halves are folded back in.
     #[inline]
-    fn hash(&self, key: u64) -> u64 {
+    pub(super) fn hash(&self, key: u64) -> u64 {
         let [whiten_a, whiten_b] = self.whiten;
         let [multiply_a, multiply_b] = self.multiply;
         fold(fold(key ^ whiten_a, multiply_a) ^ whiten_b, multiply_b)
     }
+}
 
-    /// The two buckets of `key` in a table of `buckets` (at least 2): different, each below `buckets`.
-    ///
-    /// Scaling by a multiply instead of a mask leaves the table's size free.
-    #[inline]
-    pub(super) fn pair(&self, key: u64, buckets: u32) -> (usize, usize) {
-        let hash = self.hash(key);
-        let count = u64::from(buckets);
-        let first = ((hash >> 32) * count) >> 32;
-        let distance = 1 + (((hash & 0xffff_ffff) * (count - 1)) >> 32);
-        let second = if first + distance < count { first + distance } else { first + distance - count };
-        (first as usize, second as usize)
-    }
+/// The first bucket of a key with this `hash` in a table of `buckets`, below that.
+///
+/// Scaling by a multiply instead of a mask leaves the table's size free.
+#[inline]
+pub(super) fn first(hash: u64, buckets: u32) -> usize {
+    (((hash >> 32) * u64::from(buckets)) >> 32) as usize
+}
+
+/// The second one: another than the `first`, below `buckets` (at least 2) too.
+#[inline]
+pub(super) fn second(hash: u64, first: usize, buckets: u32) -> usize {
+    let (first, count) = (first as u64, u64::from(buckets));
+    let distance = 1 + (((hash & 0xffff_ffff) * (count - 1)) >> 32);
+    let second = if first + distance < count { first + distance } else { first + distance - count };
+    second as usize
 }
 
 #[inline]
@@ -53,12 +57,18 @@ fn fold(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
 
+    fn pair(hasher: &Hasher, key: u64, buckets: u32) -> (usize, usize) {
+        let hash = hasher.hash(key);
+        let first = first(hash, buckets);
+        (first, second(hash, first, buckets))
+    }
+
     #[test]
     fn the_two_buckets_differ_and_exist() {
         for buckets in [2, 3, 5, 64, 73_728, u32::MAX] {
             let hasher = Hasher::new(u64::from(buckets));
             for key in 1..2_000 {
-                let (first, second) = hasher.pair(key, buckets);
+                let (first, second) = pair(&hasher, key, buckets);
                 assert!(first != second && first < buckets as usize && second < buckets as usize);
             }
         }
@@ -73,7 +83,7 @@ mod tests {
             for shift in [0, 8, 16, 24, 40] {
                 let mut counts = [[0f64; BUCKETS as usize]; 2];
                 for key in 1..=KEYS {
-                    let (first, second) = hasher.pair(key << shift & 0x0fff_ffff_ffff_ffff, BUCKETS);
+                    let (first, second) = pair(&hasher, key << shift & 0x0fff_ffff_ffff_ffff, BUCKETS);
                     counts[0][first] += 1.0;
                     counts[1][second] += 1.0;
                 }

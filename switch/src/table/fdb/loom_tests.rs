@@ -55,7 +55,7 @@ fn at_rest(fdb: &Fdb) -> Vec<Entry> {
 /// Runs `scene` under both orders in which address A may meet the two buckets, with at most
 /// `preemptions` unforced switches of thread (`None`: all schedules).
 fn explore(preemptions: Option<usize>, scene: fn(u64)) {
-    let first_of_a = |seed| Hasher::new(seed).pair(key(A).bits(), 2).0;
+    let first_of_a = |seed| hash::first(Hasher::new(seed).hash(key(A).bits()), 2);
     for bucket in [0, 1] {
         let seed = (0..).find(|&seed| first_of_a(seed) == bucket).unwrap();
         let mut model = loom::model::Builder::new();

@@ -32,7 +32,7 @@ use crate::limits::{FDB_ENTRIES_MAX, fixed_entries_max};
 use bucket::{Bucket, Live, SLOTS, Slot};
 use counts::Counts;
 use entry::Value;
-pub use entry::{Entry, Hit, Kind, MacKey};
+pub use entry::{Entry, Fresh, Hit, Kind, MacKey};
 use hash::Hasher;
 use sync::{Ordering, fence};
 
@@ -179,13 +179,37 @@ impl Fdb {
     }
 
     /// Where `key` is, or `None` if it is not known. Any thread; writes nothing.
-    #[inline]
     pub fn lookup(&self, key: MacKey) -> Option<Hit> {
-        let pair = self.pair(key)?;
-        match pair.peek(key).and_then(Value::hit) {
+        match self.peek(key).and_then(Value::hit) {
             Some(hit) => Some(hit),
-            None => pair.find(key).map(|live| live.hit),
+            None => self.pair(key)?.find(key).map(|live| live.hit),
         }
+    }
+
+    /// The port of a dynamic entry no older than `age_max_s` in second `now_s`: the cheap question to ask first, since
+    /// most frames go to such stations. `None` leaves the answer to [`lookup`](Fdb::lookup): there may be another
+    /// entry, or it was changing. Any thread; writes nothing.
+    #[inline(always)]
+    pub fn port_of_dynamic(&self, key: MacKey, now_s: u32, age_max_s: u32) -> Option<PortId> {
+        self.peek(key)?.port_of_dynamic(now_s, age_max_s)
+    }
+
+    /// What the slot bound to `key` says, if there is one and it stands still meanwhile: `None` leaves the question
+    /// open.
+    #[inline(always)]
+    fn peek(&self, key: MacKey) -> Option<Value> {
+        let hash = self.hasher.hash(key.bits());
+        let first = hash::first(hash, self.bucket_count);
+        match self.buckets.get(first)?.peek(key.bits()) {
+            Some(value) => Some(value),
+            None => self.peek_second(key, hash::second(hash, first, self.bucket_count)),
+        }
+    }
+
+    /// Apart, because few entries are in their second bucket.
+    #[inline(never)]
+    fn peek_second(&self, key: MacKey, second: usize) -> Option<Value> {
+        self.buckets.get(second)?.peek(key.bits())
     }
 
     /// Starts bringing `key`'s first bucket into the cache. Any thread; writes nothing.
@@ -199,14 +223,12 @@ impl Fdb {
         }
     }
 
-    /// True if `key` is a dynamic entry of `port` stamped `now_s`: [`learn`](Fdb::learn) would change nothing. The
-    /// cheap question to ask first, since of the frames of a known sender all but one a second find it so. False may
-    /// also mean that the entry was changing. Any thread; writes nothing.
-    #[inline]
-    pub fn is_fresh(&self, key: MacKey, port: PortId, now_s: u32) -> bool {
-        let Some(pair) = self.pair(key) else { return false };
-        let hit = Hit { port, kind: Kind::Dynamic, stamp_s: now_s };
-        pair.peek(key).is_some_and(|value| value.says(hit))
+    /// True if `key`'s entry says just `fresh`: [`learn`](Fdb::learn) would change nothing. The cheap question to ask
+    /// first, since of the frames of a known sender all but one a second find it so. False may also mean that the
+    /// entry was changing. Any thread; writes nothing.
+    #[inline(always)]
+    pub fn is_fresh(&self, key: MacKey, fresh: Fresh) -> bool {
+        self.peek(key).is_some_and(|value| value.says(fresh))
     }
 
     /// Notes that `key` sent a frame into `port` in second `now_s`. Any worker; never blocks.
@@ -380,7 +402,9 @@ impl Fdb {
     /// The buckets of `key`. Always there: `None` only spares the packet path a panic.
     #[inline]
     fn pair(&self, key: MacKey) -> Option<Pair<'_>> {
-        let (first, second) = self.hasher.pair(key.bits(), self.bucket_count);
+        let hash = self.hasher.hash(key.bits());
+        let first = hash::first(hash, self.bucket_count);
+        let second = hash::second(hash, first, self.bucket_count);
         Some(Pair { first: self.buckets.get(first)?, second: self.buckets.get(second)? })
     }
 
@@ -426,13 +450,6 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     fn slots(&self) -> impl Iterator<Item = &'a Slot> {
         self.first.slots().iter().chain(self.second.slots())
-    }
-
-    /// What the first slot bound to `key` says, if it stands still meanwhile: `None` leaves the question open.
-    #[inline]
-    fn peek(&self, key: MacKey) -> Option<Value> {
-        let slot = self.first.match_key(key.bits()).or_else(|| self.second.match_key(key.bits()))?;
-        slot.peek(key.bits())
     }
 
     fn find(&self, key: MacKey) -> Option<Live<'a>> {
