@@ -90,6 +90,8 @@ pub const AGEING_SECONDS_DEFAULT: u32 = 300;
 pub const AGEING_SECONDS_MIN: u32 = 10;
 /// See [`AGEING_SECONDS_DEFAULT`].
 pub const AGEING_SECONDS_MAX: u32 = 1_000_000;
+/// Largest `resume_latency_us`: no idle state takes a second to leave.
+pub const RESUME_LATENCY_US_MAX: u32 = 1_000_000;
 
 /// FDB buckets looked at by one slice of an ageing sweep, a flush or a dump.
 pub const FDB_SLICE_BUCKETS: usize = 4_096;

@@ -64,6 +64,9 @@ pub struct SwitchConfig {
     pub poll: PollMode,
     /// Under load, the kernel's receive work of a port gets a thread of its own, off the workers' cores.
     pub receive_threads: bool,
+    /// While packets flow, idle cores of the host resume within so many microseconds; `None` leaves that to the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_latency_us: Option<u32>,
     /// Most learned addresses of the whole switch. Static entries stand beside them:
     /// [`fixed_entries_max`](crate::limits::fixed_entries_max) of this number.
     pub fdb_entries: u32,
@@ -246,6 +249,7 @@ impl Config {
             frames,
             poll: draft.poll.unwrap_or(usual.poll),
             receive_threads: draft.receive_threads.unwrap_or(usual.receive_threads),
+            resume_latency_us: draft.resume_latency_us,
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
         };
         let (bridges, ports, fdb) = (&mut draft.bridges, &mut draft.ports, &mut draft.fdb);
@@ -263,6 +267,7 @@ impl Default for SwitchConfig {
             frames: frames_default(0),
             poll: PollMode::Adaptive,
             receive_threads: false,
+            resume_latency_us: None,
             fdb_entries: FDB_ENTRIES_DEFAULT,
         }
     }

@@ -11,10 +11,20 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, ConfigErrors, Place, Problem, hint, quote};
 use super::{BridgeConfig, PollMode, PortConfig, StaticEntry};
 use crate::ids::Mac;
-use crate::limits::{AGEING_SECONDS_MAX, AGEING_SECONDS_MIN, FDB_ENTRIES_MAX, FRAMES_MAX, FRAMES_MIN};
+use crate::limits::{
+    AGEING_SECONDS_MAX, AGEING_SECONDS_MIN, FDB_ENTRIES_MAX, FRAMES_MAX, FRAMES_MIN, RESUME_LATENCY_US_MAX,
+};
 
-const SWITCH_KEYS: &[&str] =
-    &["control_socket", "control_group", "workers", "frames", "poll", "receive_threads", "fdb_entries"];
+const SWITCH_KEYS: &[&str] = &[
+    "control_socket",
+    "control_group",
+    "workers",
+    "frames",
+    "poll",
+    "receive_threads",
+    "resume_latency_us",
+    "fdb_entries",
+];
 const BRIDGE_KEYS: &[&str] = &["name", "ageing_seconds"];
 const PORT_KEYS: &[&str] = &[
     "interface",
@@ -39,6 +49,7 @@ pub(super) struct Draft {
     pub frames: Option<u32>,
     pub poll: Option<PollMode>,
     pub receive_threads: Option<bool>,
+    pub resume_latency_us: Option<u32>,
     pub fdb_entries: Option<u32>,
     pub bridges: Vec<BridgeConfig>,
     pub ports: Vec<PortConfig>,
@@ -148,6 +159,7 @@ fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
     draft.control_group = section.text("control_group", "a string, like \"netdev\"");
     draft.workers = section.cores("workers");
     draft.receive_threads = section.flag("receive_threads");
+    draft.resume_latency_us = section.number("resume_latency_us", 0, RESUME_LATENCY_US_MAX);
     draft.frames = section.number("frames", FRAMES_MIN, FRAMES_MAX);
     draft.fdb_entries = section.number("fdb_entries", 1, FDB_ENTRIES_MAX);
     if let Some(word) = section.text("poll", "a string, \"adaptive\" or \"spin\"") {

@@ -41,7 +41,7 @@ impl Config {
 
 impl SwitchConfig {
     /// Every key of `[switch]` with its value as TOML, `None` when it is not set; always in this order.
-    pub(super) fn items(&self) -> [(&'static str, Option<String>); 7] {
+    pub(super) fn items(&self) -> [(&'static str, Option<String>); 8] {
         [
             ("control_socket", Some(quoted(&self.control_socket))),
             ("control_group", self.control_group.as_deref().map(quoted)),
@@ -49,6 +49,7 @@ impl SwitchConfig {
             ("frames", Some(self.frames.to_string())),
             ("poll", Some(quoted(self.poll.as_str()))),
             ("receive_threads", Some(self.receive_threads.to_string())),
+            ("resume_latency_us", self.resume_latency_us.map(|latency_us| latency_us.to_string())),
             ("fdb_entries", Some(self.fdb_entries.to_string())),
         ]
     }

@@ -5,8 +5,8 @@
 //! bounded piece of work: one attach, one slice of a sweep, one round of requests.
 //!
 //! `links` and `netlink`: interfaces; `ports`: the life of a port; `view`: numbers and snapshots; `ageing`: removing
-//! addresses; `closer`: closing sockets; `fill`: fill rings; `receive`: kernel receive work by load; `requests`,
-//! `change`, `show` and `dump`: the control socket's commands; `server`: the socket itself.
+//! addresses; `closer`: closing sockets; `fill`: fill rings; `receive`: kernel receive work by load; `resume`: how
+//! soon idle cores wake; `requests`, `change`, `show` and `dump`: the control socket's commands; `server`: the socket itself.
 
 mod ageing;
 mod change;
@@ -18,6 +18,7 @@ mod netlink;
 mod ports;
 mod receive;
 mod requests;
+mod resume;
 mod run;
 pub mod server;
 mod show;
@@ -38,6 +39,7 @@ pub use run::EventLoop;
 use self::ageing::{Sweeper, Then};
 use self::links::LinkTable;
 use self::ports::{Life, PortTable, Slot};
+use self::resume::Resume;
 use self::view::{Domains, Publisher, port_setup};
 use self::watch::Watch;
 use crate::config::Config;
@@ -80,6 +82,7 @@ pub struct Control {
     sweeper: Sweeper,
     closer: Closer,
     watch: Watch,
+    resume: Resume,
     /// Workers have to be told of something.
     changed: bool,
     /// Ports have to be brought in line.
@@ -95,6 +98,7 @@ impl Control {
     pub fn new(parts: Parts) -> Control {
         let Parts { config, source, epoch, shared, factory, links, closer } = parts;
         let watch = Watch::new(epoch, shared.workers());
+        let resume = Resume::new(config.switch.resume_latency_us);
         let mut control = Control {
             config,
             source,
@@ -110,6 +114,7 @@ impl Control {
             sweeper: Sweeper::default(),
             closer,
             watch,
+            resume,
             changed: true,
             look: true,
             retry: None,
@@ -234,7 +239,7 @@ impl Control {
         }
     }
 
-    /// Counts traffic now and then, and moves the kernel's receive work where it is cheapest.
+    /// Counts traffic now and then, moves the kernel's receive work where it is cheapest and keeps idle cores awake.
     fn sample(&mut self, now: Instant) -> Instant {
         let threads = self.config.switch.receive_threads;
         if now >= self.watch.due() {
@@ -248,6 +253,7 @@ impl Control {
                 }
                 pps += attached.meter.pps();
             }
+            self.resume.sample(pps, now);
             self.watch.sampled(&self.shared, pps, now);
         }
         self.watch.due()

@@ -65,7 +65,7 @@ fn every_key_is_read() {
     assert_eq!(config.bridge("management").unwrap().ageing_seconds, 3600);
     assert_eq!(config.fdb, [StaticEntry { sticky: true, ..entry(1, "blue", "router0") }]);
     let text = "[switch]\ncontrol_socket = \"/tmp/s\"\ncontrol_group = \"net\"\nworkers = [1, 0]\nframes = 0x1_000\n\
-        poll = \"spin\"\nreceive_threads = true\nfdb_entries = 7\n[[bridge]]\nname = \"b\"\n\
+        poll = \"spin\"\nreceive_threads = true\nresume_latency_us = 0\nfdb_entries = 7\n[[bridge]]\nname = \"b\"\n\
         [[port]]\ninterface = \"p\"\nbridge = \"b\"\nflood_broadcast = false\nflood_multicast = false\n";
     let config = parse(text);
     let switch = SwitchConfig {
@@ -75,6 +75,7 @@ fn every_key_is_read() {
         frames: 4096,
         poll: PollMode::Spin,
         receive_threads: true,
+        resume_latency_us: Some(0),
         fdb_entries: 7,
     };
     assert_eq!(config.switch, switch);

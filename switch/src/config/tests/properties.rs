@@ -91,17 +91,27 @@ fn damaged() -> impl Strategy<Value = String> {
 fn switch() -> impl Strategy<Value = SwitchConfig> {
     let socket = "/[a-z0-9 '\"\\\\#/]{0,40}[a-z'\"\\\\]";
     let group = option::of("[a-z'\"\\\\]{1,32}");
-    (socket, group, btree_set(0usize..64, 1..16), 1024u32..2_097_152, any::<bool>(), 16u32..1_048_576).prop_map(
-        |(control_socket, control_group, workers, frames, spin, fdb_entries)| SwitchConfig {
-            control_socket,
-            control_group,
-            workers: workers.into_iter().rev().collect(),
-            frames,
-            receive_threads: spin,
-            poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
-            fdb_entries,
-        },
+    (
+        socket,
+        group,
+        btree_set(0usize..64, 1..16),
+        1024u32..2_097_152,
+        option::of(0u32..=1_000_000),
+        any::<bool>(),
+        16u32..1_048_576,
     )
+        .prop_map(|(control_socket, control_group, workers, frames, resume_latency_us, spin, fdb_entries)| {
+            SwitchConfig {
+                control_socket,
+                control_group,
+                workers: workers.into_iter().rev().collect(),
+                frames,
+                receive_threads: spin,
+                resume_latency_us,
+                poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
+                fdb_entries,
+            }
+        })
 }
 
 /// A port whose domains are drawn from `bridges`: each bridge is untagged, tagged, or not carried.
