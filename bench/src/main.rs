@@ -29,6 +29,7 @@ fn run(test: &Test) -> Result<()> {
             print!("{}", compare::table(&compare::File::read(a)?, &compare::File::read(b)?));
             return Ok(());
         }
+        Test::Report { files, out } => return command::report::run(files, out),
         _ => {}
     }
     rig::check_machine()?;
@@ -41,12 +42,13 @@ fn run(test: &Test) -> Result<()> {
         eprintln!("removed {removed} namespaces of a killed swbench");
     }
     match test {
+        Test::All(options) => command::all::run(options, &stop),
         Test::Run(options) => command::run::run(options, &stop),
         Test::Ndr(options) => command::ndr::run(options, &stop),
         Test::Latency(options) => command::latency::run(options, &stop),
         Test::Overload(options) => command::overload::run(options, &stop),
         Test::Tcp(options) => command::tcp::run(options, &stop),
         Test::Rtt(options) => command::rtt::run(options, &stop),
-        Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
+        Test::Clean | Test::Compare { .. } | Test::Report { .. } | Test::PortLoop { .. } => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! `swbench latency`: one-way latency at shares of a device's own no-drop rate.
 
-use super::{median, points_of, relative, reserve};
+use super::{median, points_of, rate_name, relative, reserve};
 use crate::cli::{self, Latency};
 use bench::device::Kind;
 use bench::error::Result;
@@ -33,7 +33,7 @@ pub fn run(options: &Latency, stop: &Stop) -> Result<()> {
         stop,
         show,
     )?;
-    let mut rows = Vec::new();
+    let (mut rows, rate) = (Vec::new(), rate_name(options.loss_percent));
     for (size, multiple) in sizes.iter().flat_map(|s| multiples.iter().map(move |m| (*s, *m))) {
         let points = points_of(&series, size, multiple);
         for (name, get) in bench::latency::Latency::COLUMNS {
@@ -44,7 +44,7 @@ pub fn run(options: &Latency, stop: &Stop) -> Result<()> {
                 let (rate, loss) = (median(of(), |(_, p)| p.trial.offered_pps), median(of(), |(_, p)| p.trial.loss));
                 format!("at {:.3} Mpps, loss {:.4} %", rate / 1e6, loss * 100.0)
             };
-            let figure = format!("{name} us at {:.0} % of NDR, {size}", multiple * 100.0);
+            let figure = format!("{name} us at {:.0} % of {rate}, {size}", multiple * 100.0);
             rows.extend(report::rows(&figure, ready.subject, &values, remark));
         }
     }

@@ -1,8 +1,11 @@
-//! One module per test of `swbench`: from its options to a plan, its trials, its rows. Main thread.
+//! One module per test of `swbench`: from its options to a plan, its trials, its rows; and what runs and reports them
+//! all. Main thread.
 
+pub mod all;
 pub mod latency;
 pub mod ndr;
 pub mod overload;
+pub mod report;
 pub mod rtt;
 pub mod run;
 pub mod tcp;
@@ -21,6 +24,11 @@ pub fn median<T>(items: impl IntoIterator<Item = T>, get: impl Fn(T) -> f64) -> 
     Stats::of(items.into_iter().map(get)).map_or(0.0, |s| s.median)
 }
 
+/// What the highest rate with at most this loss is called: NDR without any, otherwise PDR with its limit.
+pub fn rate_name(loss_percent: f64) -> String {
+    if loss_percent == 0.0 { "NDR".to_owned() } else { format!("PDR {loss_percent} %") }
+}
+
 /// Why the trial's figures are not to be used, or not to be trusted; empty when neither.
 pub fn reserve(t: &Trial) -> String {
     match t {
@@ -31,7 +39,7 @@ pub fn reserve(t: &Trial) -> String {
     }
 }
 
-/// Trials at multiples of every device's own no-drop rate.
+/// Trials at multiples of every device's own highest rate.
 pub fn relative(
     settings: &Settings,
     plan: &[(Kind, Size)],
@@ -42,11 +50,11 @@ pub fn relative(
     campaign::run(
         plan,
         stop,
-        |(kind, size)| format!("{} at multiples of its NDR, {size} bytes", kind.name()),
+        |(kind, size)| format!("{} at multiples of its own rate, {size} bytes", kind.name()),
         |(kind, size)| of(*kind, *size).run(*kind, settings, stop),
         |s| {
             let points: Vec<String> = s.points.iter().map(&show).collect();
-            format!("NDR {:.3} Mpps; {}", s.ndr_pps / 1e6, points.join("; "))
+            format!("rate {:.3} Mpps; {}", s.ndr_pps / 1e6, points.join("; "))
         },
     )
 }

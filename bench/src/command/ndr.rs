@@ -1,6 +1,6 @@
 //! `swbench ndr`: the highest rates within a loss limit.
 
-use super::median;
+use super::{median, rate_name};
 use crate::cli::Ndr;
 use bench::campaign;
 use bench::device::Kind;
@@ -52,10 +52,7 @@ pub fn run(options: &Ndr, stop: &Stop) -> Result<()> {
                 options.search.load_for(kind).name()
             )
         };
-        let name = match percent {
-            0.0 => "NDR".to_owned(),
-            percent => format!("PDR {percent} %"),
-        };
+        let name = rate_name(percent);
         rows.extend(report::rows(&format!("{name} Mpps, {size}"), ready.subject, &values, remark));
     }
     ready.finish(&rows, &found)

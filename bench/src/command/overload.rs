@@ -1,6 +1,6 @@
 //! `swbench overload`: what is still delivered of a multiple of a device's own no-drop rate.
 
-use super::{median, points_of, relative, reserve};
+use super::{median, points_of, rate_name, relative, reserve};
 use crate::cli::{self, Overload, Search};
 use bench::device::Kind;
 use bench::error::Result;
@@ -35,7 +35,7 @@ pub fn run(options: &Overload, stop: &Stop) -> Result<()> {
         stop,
         show,
     )?;
-    let mut rows = Vec::new();
+    let (mut rows, rate) = (Vec::new(), rate_name(options.loss_percent));
     for (size, multiple) in sizes.iter().flat_map(|s| multiples.iter().map(move |m| (*s, *m))) {
         // A generator that misses its aim is no reason to leave a trial out: what it did offer is in the remark.
         let points: Vec<_> =
@@ -45,7 +45,7 @@ pub fn run(options: &Overload, stop: &Stop) -> Result<()> {
         let remark = |kind| {
             let of = || points.iter().filter(move |(s, _)| s.device == kind);
             format!(
-                "NDR {:.3}, offered {:.2} x it, delivered {:.3} = {:.2} of peak; {} load",
+                "{rate} {:.3}, offered {:.2} x it, delivered {:.3} = {:.2} of peak; {} load",
                 median(of(), |(s, _)| s.ndr_pps) / 1e6,
                 median(of(), |(s, p)| p.trial.offered_pps / s.ndr_pps),
                 median(of(), |(_, p)| p.trial.delivered_pps) / 1e6,
@@ -53,7 +53,7 @@ pub fn run(options: &Overload, stop: &Stop) -> Result<()> {
                 search.load_for(kind).name(),
             )
         };
-        let figure = format!("delivered/NDR at {multiple} x NDR, {size}");
+        let figure = format!("delivered/{rate} at {multiple} x {rate}, {size}");
         rows.extend(report::rows(&figure, ready.subject, &values, remark));
     }
     ready.finish(&rows, &series)
