@@ -13,7 +13,7 @@ help:
 	@echo 'make test-full      the same with ten million simulated steps and a million real frames: takes long'
 	@echo 'make build          switchd and switchctl, optimised, in $(BIN)'
 	@echo 'make bench          every test of swbench against the peers, in short (as root); the report is in $(REPORT)'
-	@echo 'make criterion      criterion benches: checksums, the forwarding database, the whole path in memory'
+	@echo 'make criterion      criterion benches: checksums, the forwarding database, the path in memory, whole and by stage'
 	@echo 'make bench-deps     the peers that swbench measures against'
 	@echo 'make bench-vm       real veths and swbench with the kernel'"'"'s packet generator, on Debian 12'"'"'s kernel in qemu'
 	@echo 'make fuzz           fuzz the parsers, the configuration and the control protocol (FUZZ_SECONDS=600 each)'
