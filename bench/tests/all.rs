@@ -54,7 +54,7 @@ fn a_campaign_measures_reports_names_what_fails_and_goes_on() {
 
     let first = dir.swbench(&format!("{quickest} run,rtt"));
     assert!(first.status.success(), "{}", said(&first));
-    assert!(said(&first).contains("2 tests of 2 devices, 1 runs each: about "), "{}", said(&first));
+    assert!(said(&first).contains("2 tests, devices: 2, runs of each: 1; about "), "{}", said(&first));
     let page = dir.text("report.md");
     for part in ["## run\n", "### socket Mpps", "### flood Mpps", "## rtt\n", "### RTT p50 us", "`swbench rtt --count"]
     {
