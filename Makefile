@@ -3,15 +3,17 @@
 CARGO ?= cargo
 PROFILE := release
 BIN := target/$(PROFILE)
+REPORT := target/bench-report
 
-.PHONY: help build demo test test-full lint unit loom sim instructions veth bench bench-deps bench-vm fuzz install clean
+.PHONY: help build demo test test-full lint unit loom sim instructions veth bench criterion bench-deps bench-vm fuzz install clean
 
 help:
 	@echo 'make demo           three containers joined by the switch, shown and removed (KEEP=1 leaves them up)'
 	@echo 'make test           every test: lint, unit, model checking, simulation, instruction counts, real veths, the demo (as root)'
 	@echo 'make test-full      the same with ten million simulated steps and a million real frames: takes long'
 	@echo 'make build          switchd and switchctl, optimised, in $(BIN)'
-	@echo 'make bench          criterion benches: checksums, the forwarding database, the whole path in memory'
+	@echo 'make bench          every test of swbench against the peers, in short (as root); the report is in $(REPORT)'
+	@echo 'make criterion      criterion benches: checksums, the forwarding database, the path in memory, whole and by stage'
 	@echo 'make bench-deps     the peers that swbench measures against'
 	@echo 'make bench-vm       real veths and swbench with the kernel'"'"'s packet generator, on Debian 12'"'"'s kernel in qemu'
 	@echo 'make fuzz           fuzz the parsers, the configuration and the control protocol (FUZZ_SECONDS=600 each)'
@@ -39,6 +41,11 @@ lint unit loom sim instructions veth:
 	@scripts/test.sh $@
 
 bench:
+	@scripts/deps.sh bench
+	$(CARGO) build --release --locked -p switch -p bench
+	$(BIN)/swbench all --quick --out $(REPORT)
+
+criterion:
 	@scripts/deps.sh build
 	$(CARGO) bench --locked -p bench
 

@@ -23,6 +23,8 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Test {
+    /// Every test, one after another, each into a file; then the report of them
+    All(All),
     /// Frame rate: what is delivered of an offered load, with loss by sequence number and latency
     Run(Run),
     /// Highest frame rate within a loss limit (RFC 2544 search): NDR and PDR
@@ -42,6 +44,15 @@ pub enum Test {
         /// The later result
         b: PathBuf,
     },
+    /// Write a page with tables and charts from files written with --json
+    Report {
+        /// Result files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Directory of the page and the charts
+        #[arg(long, default_value = "bench/results")]
+        out: PathBuf,
+    },
     /// Remove what a killed swbench left behind
     Clean,
     /// The device `loop`: forward between two interfaces of this namespace, unread, until killed
@@ -56,10 +67,57 @@ pub enum Test {
     },
 }
 
+/// Devices that are measured unless others are named.
+const DEVICES: &str = "switchd,ovs,testpmd,bridge";
+
+#[derive(Args)]
+pub struct All {
+    /// Directory of the tests' files (<test>.json), the page (report.md) and the charts
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Trials (or searches) per device and test [default: 5, with --quick 3]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub runs: Option<u16>,
+    /// Short trials, and searches that allow 0.5 % of loss: for a first look, not for publication
+    #[arg(long)]
+    pub quick: bool,
+    /// Leave out tests whose file is there
+    #[arg(long)]
+    pub resume: bool,
+    /// Only these tests [default: all]
+    #[arg(long, value_delimiter = ',', value_parser = crate::command::all::named)]
+    pub tests: Vec<String>,
+    /// Devices to measure; the first is the one the others are compared with
+    #[arg(long, value_delimiter = ',', default_value = DEVICES)]
+    pub devices: Vec<Kind>,
+    /// Core of the device's forwarding thread
+    #[arg(long, default_value_t = 0)]
+    pub device_core: usize,
+    /// Core of the generator and of the containers' programs
+    #[arg(long, default_value_t = 1)]
+    pub traffic_core: usize,
+    /// The switchd program [default: beside swbench]
+    #[arg(long)]
+    pub switchd: Option<PathBuf>,
+}
+
+impl All {
+    /// What holds for all tests; some change the MTU.
+    pub fn settings(&self) -> Settings {
+        settings(self.device_core, self.traffic_core, self.switchd.as_ref(), 1500)
+    }
+}
+
+/// Settings with the switchd that was named, or else the one beside this program.
+fn settings(device_core: usize, traffic_core: usize, switchd: Option<&PathBuf>, mtu: u16) -> Settings {
+    let beside = || std::env::current_exe().map(|exe| exe.with_file_name("switchd")).unwrap_or_default();
+    Settings { device_core, traffic_core, switchd: switchd.cloned().unwrap_or_else(beside), mtu }
+}
+
 #[derive(Args)]
 pub struct Common {
     /// Devices to measure; the first is the one the others are compared with
-    #[arg(long, value_delimiter = ',', default_value = "switchd,ovs,testpmd,bridge")]
+    #[arg(long, value_delimiter = ',', default_value = DEVICES)]
     pub devices: Vec<Kind>,
     /// Trials (or searches) per device
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -185,9 +243,7 @@ pub struct Rtt {
 
 impl Common {
     fn settings(&self, mtu: u16) -> Settings {
-        let beside = || std::env::current_exe().map(|exe| exe.with_file_name("switchd")).unwrap_or_default();
-        let switchd = self.switchd.clone().unwrap_or_else(beside);
-        Settings { device_core: self.device_core, traffic_core: self.traffic_core, switchd, mtu }
+        settings(self.device_core, self.traffic_core, self.switchd.as_ref(), mtu)
     }
 
     fn subject(&self) -> Kind {

@@ -5,8 +5,8 @@
 //! trial does not decide, and it needs no assumption on the distribution. With three trials on each side no result
 //! can get there.
 
-use crate::error::{Error, Result};
-use crate::report::{self, SCHEMA, Stats};
+use crate::error::Result;
+use crate::report::{self, Stats};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -48,21 +48,9 @@ impl File {
     /// Reads a file that [`report::write_json`] wrote.
     ///
     /// # Errors
-    /// [`Error::File`] when it cannot be read, is no result file or has another schema.
+    /// Those of [`report::read_json`].
     pub fn read(path: &Path) -> Result<Self> {
-        let fail = |why: String| Error::File { path: path.to_owned(), why };
-        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
-        Self::parse(&text).map_err(fail)
-    }
-
-    fn parse(text: &str) -> std::result::Result<Self, String> {
-        let value: Value = serde_json::from_str(text).map_err(|e| format!("no JSON: {e}"))?;
-        match value.get("schema").and_then(Value::as_u64) {
-            Some(schema) if schema == u64::from(SCHEMA) => {}
-            Some(other) => return Err(format!("schema {other}; this swbench reads {SCHEMA}: measure again")),
-            None => return Err(format!("no schema number; this swbench reads {SCHEMA}: measure again")),
-        }
-        serde_json::from_value(value).map_err(|e| format!("no result file of swbench: {e}"))
+        report::read_json(path)
     }
 }
 
@@ -172,7 +160,7 @@ fn u_counts(n: usize, m: usize) -> Vec<f64> {
 }
 
 /// Facts that are not the same on both sides: name, first, second.
-fn differences(a: &Value, b: &Value) -> Vec<(String, String, String)> {
+pub(crate) fn differences(a: &Value, b: &Value) -> Vec<(String, String, String)> {
     let (mut of_a, mut of_b) = (BTreeMap::new(), BTreeMap::new());
     flatten("", a, &mut of_a);
     flatten("", b, &mut of_b);
@@ -197,6 +185,8 @@ fn flatten(name: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
+    use crate::report::{SCHEMA, parse_json};
 
     fn file(facts: &str, lines: &[(&str, &str, &[f64])]) -> File {
         let lines: Vec<Value> = lines
@@ -204,7 +194,7 @@ mod tests {
             .map(|(figure, device, values)| serde_json::json!({"figure": figure, "device": device, "values": values}))
             .collect();
         let facts: Value = serde_json::from_str(facts).unwrap();
-        File::parse(&serde_json::json!({"schema": SCHEMA, "facts": facts, "summary": lines}).to_string()).unwrap()
+        parse_json(&serde_json::json!({"schema": SCHEMA, "facts": facts, "summary": lines}).to_string()).unwrap()
     }
 
     #[test]
@@ -258,7 +248,7 @@ mod tests {
 
     #[test]
     fn other_files_are_refused_with_a_reason() {
-        let refused = |text: &str| File::parse(text).unwrap_err();
+        let refused = |text: &str| parse_json::<File>(text).unwrap_err();
         assert!(refused("x").starts_with("no JSON"));
         assert!(refused("{}").starts_with("no schema number"));
         assert!(refused(r#"{"schema": 1}"#).starts_with("schema 1; this swbench reads"));

@@ -68,6 +68,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Some tests of a campaign failed; why is on stderr.
+    #[error("of {asked} tests failed: {failed}")]
+    Tests {
+        /// Their names.
+        failed: String,
+        /// How many were to run.
+        asked: usize,
+    },
     /// The user asked for an end (SIGINT or SIGTERM).
     #[error("interrupted")]
     Interrupted,

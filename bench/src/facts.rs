@@ -8,7 +8,7 @@ use crate::load::{flood, socket};
 use crate::netns;
 use crate::rig::{A_IF, B_IF, HOST_A_IF, HOST_B_IF, Rig, Topology};
 use crate::stop::Stop;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -39,7 +39,7 @@ const OFFLOADS: [(&str, &str); 8] = [
 ];
 
 /// Everything about where and how a campaign ran. What cannot be found out is empty or absent.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Facts {
     /// Machine and kernel.
     pub machine: Machine,
@@ -50,7 +50,7 @@ pub struct Facts {
 }
 
 /// Machine and kernel.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Machine {
     /// Processor name.
     pub cpu: String,
@@ -77,7 +77,7 @@ pub struct Machine {
 }
 
 /// What holds for all devices.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setup {
     /// Version of this program.
     pub swbench: String,
@@ -96,7 +96,7 @@ pub struct Setup {
 }
 
 /// A device as it stands when it forwards.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Device {
     /// Its version.
     pub version: String,
@@ -221,21 +221,28 @@ impl Device {
         if let Some(fault) = &self.fault {
             return format!("{}; not seen working: {fault}", self.version);
         }
+        format!("{}; offloads on {}; {}", self.version, self.offloads_shown(), self.threads_shown())
+    }
+
+    /// The offloads that matter, interfaces with the same ones together.
+    pub fn offloads_shown(&self) -> String {
         let short = |names: &str| {
             let on = OFFLOADS.iter().filter(|(name, _)| names.split(' ').any(|on| on == *name));
             on.map(|(_, short)| *short).collect::<Vec<_>>().join(" ")
         };
-        // Interfaces with the same offloads together.
         let mut alike: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for (interface, names) in &self.offloads {
             alike.entry(short(names)).or_default().push(interface);
         }
-        let offloads: Vec<String> = alike
-            .iter()
-            .map(|(on, names)| format!("{}: {}", names.join(" "), if on.is_empty() { "none" } else { on }))
-            .collect();
-        let threads = if self.threads.is_empty() { "in the kernel".to_owned() } else { self.threads.join(", ") };
-        format!("{}; offloads on {}; {threads}", self.version, offloads.join(", "))
+        let shown = |(on, names): (&String, &Vec<&str>)| {
+            format!("{}: {}", names.join(" "), if on.is_empty() { "none" } else { on })
+        };
+        alike.iter().map(shown).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Its threads, or that the kernel works for it.
+    pub fn threads_shown(&self) -> String {
+        if self.threads.is_empty() { "in the kernel".to_owned() } else { self.threads.join(", ") }
     }
 }
 

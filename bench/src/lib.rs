@@ -3,7 +3,7 @@
 //!
 //! Everything here runs on ordinary threads of one process; nothing is part of the switch itself. The order of a trial
 //! is [`rig`] (fresh namespaces) -> [`device`] (start, wait until it forwards) -> [`sink`] (counts, sequence, latency)
-//! -> [`load`] (generator) -> [`trial`] (one result) -> [`report`] (many results).
+//! -> [`load`] (generator) -> [`trial`] (one result) -> [`report`] (many results) -> [`publish`] (a page with charts).
 //!
 //! Unsafe code is confined to [`load`] (AF_XDP rings) and [`bpf`] (libbpf's calls).
 #![deny(unsafe_code)]
@@ -21,6 +21,7 @@ pub mod latency;
 pub mod load;
 pub mod netns;
 pub mod progress;
+pub mod publish;
 pub mod relative;
 pub mod report;
 pub mod rig;

@@ -1,16 +1,18 @@
 //! From many trials to a few lines: median, extremes and spread per device, ratio of the first device to every other.
-//! Pure functions, apart from [`write_json`].
+//! Pure functions, apart from [`write_json`] and [`read_json`].
 
 use crate::device::Kind;
 use crate::error::{Error, Result};
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
 
 /// Version of the form of result files. Changes whenever a reader of an older one could misread a newer one.
 pub const SCHEMA: u32 = 2;
 
 /// What a series of equal trials came to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Number of trials.
     pub n: usize,
@@ -157,7 +159,7 @@ pub struct Document<'a, F: Serialize, T: Serialize> {
     pub trials: &'a [T],
 }
 
-/// Writes facts, summary and trials as JSON to `path`.
+/// Writes facts, summary and trials as JSON to `path`. A file of that name is there whole or not at all.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be written.
@@ -166,7 +168,33 @@ pub fn write_json<F: Serialize, T: Serialize>(path: &Path, facts: &F, summary: &
     let document = Document { schema: SCHEMA, command, facts, summary, trials };
     let what = || format!("write {}", path.display());
     let text = serde_json::to_string_pretty(&document).map_err(|e| Error::io(what(), std::io::Error::from(e)))?;
-    std::fs::write(path, text + "\n").map_err(|e| Error::io(what(), e))
+    // Written beside it first: an interruption leaves no half of a result behind that looks like one.
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    std::fs::write(&unfinished, text + "\n")
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|e| Error::io(what(), e))
+}
+
+/// Reads of a file that [`write_json`] wrote what `T` wants.
+///
+/// # Errors
+/// [`Error::File`] when it cannot be read, is no result file or has another schema.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let fail = |why: String| Error::File { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+    parse_json(&text).map_err(fail)
+}
+
+/// What [`read_json`] does with the text, or why it cannot.
+pub(crate) fn parse_json<T: DeserializeOwned>(text: &str) -> std::result::Result<T, String> {
+    let value: Value = serde_json::from_str(text).map_err(|e| format!("no JSON: {e}"))?;
+    match value.get("schema").and_then(Value::as_u64) {
+        Some(schema) if schema == u64::from(SCHEMA) => {}
+        Some(other) => return Err(format!("schema {other}; this swbench reads {SCHEMA}: measure again")),
+        None => return Err(format!("no schema number; this swbench reads {SCHEMA}: measure again")),
+    }
+    serde_json::from_value(value).map_err(|e| format!("no result file of swbench: {e}"))
 }
 
 #[cfg(test)]

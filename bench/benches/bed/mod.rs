@@ -1,4 +1,5 @@
-//! A worker over ports that are memory, shared by the benches that time it and that count its instructions.
+//! A worker over ports that are memory, shared by the benches that time it, or its stages,
+//! and that count its instructions.
 //!
 //! The ingress port takes frames from the pool and writes 60 bytes into each, as the kernel's copy does; egress
 //! ports give them back to the pool. Nothing else is copied.
@@ -21,7 +22,7 @@ use switch::worker::{Command, Event, Shared, Worker};
 pub const FLOOD_PORTS: usize = 8;
 
 /// Second in which everything happens: known addresses are fresh, as in all but one frame a second.
-const NOW_S: u32 = 1;
+pub const NOW_S: u32 = 1;
 
 /// Shortest Ethernet frame, without its check sequence.
 const FRAME_LEN: usize = 60;
@@ -116,7 +117,8 @@ fn domain() -> DomainId {
     DomainId::new(1).expect("domain 1 exists")
 }
 
-fn port(index: usize) -> PortId {
+/// The port of this number.
+pub fn port(index: usize) -> PortId {
     PortId::new(index).expect("below the most ports")
 }
 
@@ -141,6 +143,24 @@ pub fn conversations(to: &[Mac], from: &[Mac]) -> Vec<Addresses> {
     (0..from.len().next_multiple_of(BURST)).map(pair).collect()
 }
 
+/// A table that knows these addresses, each behind its port.
+pub fn table(known: &[(usize, &[Mac])]) -> Fdb {
+    let fdb = Fdb::new(FDB_ENTRIES_MAX, 0x5eed);
+    for &(index, macs) in known {
+        for &mac in macs {
+            let answer = fdb.learn(MacKey::new(domain(), mac), port(index), NOW_S, LearnLimits::NONE);
+            assert_eq!(answer, Learn::Learned, "the table has room for {mac:?}");
+        }
+    }
+    fdb
+}
+
+/// The configuration: port 0 and `egress` others in one bridge domain.
+pub fn view(egress: usize) -> Snapshot {
+    let setups: Vec<PortSetup> = (0..=egress).map(setup).collect();
+    Snapshot::new(1, &setups, &[(domain(), 300)])
+}
+
 /// A switch of one worker: port 0 receives, the others transmit, all in one bridge domain.
 pub struct Bench {
     shared: Arc<Shared>,
@@ -151,16 +171,9 @@ pub struct Bench {
 impl Bench {
     /// `egress` transmitting ports, and a table that knows `known`, each behind its port.
     pub fn new(source: Source, egress: usize, known: &[(usize, &[Mac])]) -> Bench {
-        let fdb = Fdb::new(FDB_ENTRIES_MAX, 0x5eed);
-        for &(index, macs) in known {
-            for &mac in macs {
-                let answer = fdb.learn(MacKey::new(domain(), mac), port(index), NOW_S, LearnLimits::NONE);
-                assert_eq!(answer, Learn::Learned, "the table has room for {mac:?}");
-            }
-        }
-        let shared = Shared::new(1, SharedPool::heap(FRAMES_DEFAULT), Arc::new(fdb)).expect("event descriptors");
-        let setups: Vec<PortSetup> = (0..=egress).map(setup).collect();
-        let view = Arc::new(Snapshot::new(1, &setups, &[(domain(), 300)]));
+        let pool = SharedPool::heap(FRAMES_DEFAULT);
+        let shared = Shared::new(1, pool, Arc::new(table(known))).expect("event descriptors");
+        let view = Arc::new(view(egress));
         shared.command(0, Command::View(view));
         shared.command(0, Command::Attach { port: port(0), dev: Box::new(source) });
         for index in 1..=egress {
