@@ -1,6 +1,7 @@
 //! `swbench`: measures switchd and its peers side by side. Arguments only; the work is in the library.
 
 mod cli;
+mod command;
 
 use bench::device::{Kind, port_loop};
 use bench::error::Result;
@@ -10,9 +11,9 @@ use bench::report::{self, Row, Stats};
 use bench::search::{self, Found, Goal};
 use bench::stop::Stop;
 use bench::trial::{self, Offer, Trial};
-use bench::{campaign, compare, rig, rtt, tcp};
+use bench::{campaign, compare, rig, rtt};
 use clap::Parser;
-use cli::{Cli, Latency, Ndr, Overload, Rtt, Run, Search, Tcp, Test};
+use cli::{Cli, Latency, Ndr, Overload, Rtt, Run, Search, Test};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Ndr(options) => searches(options, &stop),
         Test::Latency(options) => latencies(options, &stop),
         Test::Overload(options) => overloads(options, &stop),
-        Test::Tcp(options) => streams(options, &stop),
+        Test::Tcp(options) => command::tcp::run(options, &stop),
         Test::Rtt(options) => round_trips(options, &stop),
         Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
     }
@@ -287,23 +288,6 @@ fn relative(
 fn points_of(series: &[Series], size: Size, multiple: f64) -> Vec<(&Series, &Point)> {
     let of_size = series.iter().filter(|s| s.size == size);
     of_size.flat_map(|s| s.points.iter().filter(|p| p.multiple == multiple).map(move |p| (s, p))).collect()
-}
-
-fn streams(options: &Tcp, stop: &Stop) -> Result<()> {
-    tcp::available()?;
-    let ready = options.common.prepare(options.mtu, stop)?;
-    let results = campaign::run(
-        &ready.kinds,
-        stop,
-        |kind| format!("{} TCP", kind.name()),
-        |kind| tcp::run(*kind, Duration::from_secs(options.seconds), &ready.settings, stop),
-        |t| format!("{:.2} Gbit/s, {} retransmits", t.bits_per_second / 1e9, t.retransmits),
-    )?;
-    let values: Vec<(Kind, f64)> = results.iter().map(|t| (t.device, t.bits_per_second / 1e9)).collect();
-    let again = |kind| results.iter().filter(|t| t.device == kind).map(|t| t.retransmits).sum::<u64>();
-    let remark = |kind| format!("retransmits {}", again(kind));
-    let figure = format!("TCP Gbit/s, MTU {}", options.mtu);
-    ready.finish(&report::rows(&figure, ready.subject, &values, remark), &results)
 }
 
 fn round_trips(options: &Rtt, stop: &Stop) -> Result<()> {

@@ -1,0 +1,3 @@
+//! Tests with options of their own: one file each, with its options and what it makes of them.
+
+pub mod tcp;
