@@ -13,6 +13,7 @@ pub mod bpf;
 pub mod campaign;
 pub mod cmd;
 pub mod compare;
+pub mod crowd;
 pub mod device;
 pub mod error;
 pub mod facts;
