@@ -34,6 +34,8 @@ pub enum Test {
     Overload(Overload),
     /// Throughput of TCP streams (iperf3)
     Tcp(command::tcp::Options),
+    /// Processor time, memory and waking up of a device with many silent ports
+    Idle(command::idle::Options),
     /// Round-trip time of small datagrams
     Rtt(Rtt),
     /// Compare two files written with --json: ratios of medians, and which differences are more than noise

@@ -17,6 +17,7 @@ pub mod crowd;
 pub mod device;
 pub mod error;
 pub mod facts;
+pub mod idle;
 pub mod latency;
 #[allow(unsafe_code)]
 pub mod load;

@@ -1,3 +1,4 @@
 //! Tests with options of their own: one file each, with its options and what it makes of them.
 
+pub mod idle;
 pub mod tcp;

@@ -22,7 +22,7 @@ pub struct Options {
     /// Numbers of streams at once
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u16).range(1..=128))]
     pub streams: Vec<u16>,
-    /// Where the ends of the streams run
+    /// Where the ends of the streams run; beside a device's thread that always spins a receiver gets next to nothing
     #[arg(long, value_delimiter = ',', default_value = "one")]
     pub cores: Vec<Cores>,
 }
