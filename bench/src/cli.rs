@@ -34,6 +34,8 @@ pub enum Test {
     Overload(Overload),
     /// Throughput of TCP streams (iperf3)
     Tcp(command::tcp::Options),
+    /// Frame rate while addresses are listed over and over, and while ports are added and removed
+    Disturb(command::disturb::Options),
     /// Processor time, memory and waking up of a device with many silent ports
     Idle(command::idle::Options),
     /// Round-trip time of small datagrams

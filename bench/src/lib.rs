@@ -15,6 +15,7 @@ pub mod cmd;
 pub mod compare;
 pub mod crowd;
 pub mod device;
+pub mod disturb;
 pub mod error;
 pub mod facts;
 pub mod idle;

@@ -51,6 +51,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Latency(options) => latencies(options, &stop),
         Test::Overload(options) => overloads(options, &stop),
         Test::Tcp(options) => command::tcp::run(options, &stop),
+        Test::Disturb(options) => command::disturb::run(options, &stop),
         Test::Idle(options) => command::idle::run(options, &stop),
         Test::Rtt(options) => round_trips(options, &stop),
         Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
