@@ -1,5 +1,6 @@
 //! The options of `swbench`, and what they come to.
 
+use crate::command;
 use bench::campaign::{alternated, present};
 use bench::device::{Kind, Settings};
 use bench::error::{Error, Result};
@@ -33,8 +34,12 @@ pub enum Test {
     Latency(Latency),
     /// What is still delivered of a multiple of a device's own no-drop rate
     Overload(Overload),
-    /// Throughput of one TCP stream (iperf3)
-    Tcp(Tcp),
+    /// Throughput of TCP streams (iperf3)
+    Tcp(command::tcp::Options),
+    /// Frame rate while addresses are listed over and over, and while ports are added and removed
+    Disturb(command::disturb::Options),
+    /// Processor time, memory and waking up of a device with many silent ports
+    Idle(command::idle::Options),
     /// Round-trip time of small datagrams
     Rtt(Rtt),
     /// Compare two files written with --json: ratios of medians, and which differences are more than noise
@@ -218,18 +223,6 @@ pub struct Overload {
     /// Length of a trial; steps of the search for the no-drop rate take 1 s
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
-}
-
-#[derive(Args)]
-pub struct Tcp {
-    #[command(flatten)]
-    pub common: Common,
-    /// Length of a trial
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub seconds: u64,
-    /// MTU of all interfaces
-    #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u16).range(576..))]
-    pub mtu: u16,
 }
 
 #[derive(Args)]

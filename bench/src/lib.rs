@@ -13,9 +13,12 @@ pub mod bpf;
 pub mod campaign;
 pub mod cmd;
 pub mod compare;
+pub mod crowd;
 pub mod device;
+pub mod disturb;
 pub mod error;
 pub mod facts;
+pub mod idle;
 pub mod latency;
 #[allow(unsafe_code)]
 pub mod load;

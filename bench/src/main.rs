@@ -48,6 +48,8 @@ fn run(test: &Test) -> Result<()> {
         Test::Latency(options) => command::latency::run(options, &stop),
         Test::Overload(options) => command::overload::run(options, &stop),
         Test::Tcp(options) => command::tcp::run(options, &stop),
+        Test::Disturb(options) => command::disturb::run(options, &stop),
+        Test::Idle(options) => command::idle::run(options, &stop),
         Test::Rtt(options) => command::rtt::run(options, &stop),
         Test::Clean | Test::Compare { .. } | Test::Report { .. } | Test::PortLoop { .. } => Ok(()),
     }

@@ -53,25 +53,42 @@ pub struct Shape {
     pub container_tx_off: bool,
 }
 
+/// What a test needs beyond a device as it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Addresses the device shall have room for; `None` for its own default.
+    pub addresses: Option<u32>,
+}
+
 /// Three namespaces and their veths. Dropping it removes all of it.
 #[derive(Debug)]
 pub struct Rig {
     stem: String,
     dir: PathBuf,
+    /// What it was built for.
+    pub needs: Needs,
     /// What was built.
     pub shape: Shape,
 }
 
 impl Rig {
+    /// Builds a fresh rig for a device as it comes.
+    ///
+    /// # Errors
+    /// As [`Rig::build_for`].
+    pub fn build(shape: Shape) -> Result<Self> {
+        Self::build_for(shape, Needs::default())
+    }
+
     /// Builds a fresh rig.
     ///
     /// # Errors
     /// [`Error::Command`] when `ip` or `ethtool` refuse (root is needed), [`Error::Io`] for the run directory.
-    pub fn build(shape: Shape) -> Result<Self> {
+    pub fn build_for(shape: Shape, needs: Needs) -> Result<Self> {
         let stem = format!("{PREFIX}{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&stem);
         std::fs::create_dir(&dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
-        let rig = Rig { stem, dir, shape };
+        let rig = Rig { stem, dir, needs, shape };
         for name in [rig.a(), rig.b(), rig.h()] {
             cmd(["ip", "netns", "add", &name]).run()?;
             // No router solicitations or duplicate-address probes among the counted frames.
@@ -112,9 +129,22 @@ impl Rig {
         format!("{}-H", self.stem)
     }
 
+    /// Name of the namespace of further ports' far ends, see [`crate::crowd`].
+    pub fn c(&self) -> String {
+        format!("{}-C", self.stem)
+    }
+
     /// A directory for sockets, logs and databases of this trial; removed with the rig.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Hardware address of a0.
+    ///
+    /// # Errors
+    /// As [`Rig::b_mac`].
+    pub fn a_mac(&self) -> Result<[u8; 6]> {
+        mac(&self.a(), A_IF)
     }
 
     /// Hardware address of b0.
@@ -122,9 +152,7 @@ impl Rig {
     /// # Errors
     /// [`Error::Io`] or [`Error::Parse`] when sysfs does not tell.
     pub fn b_mac(&self) -> Result<[u8; 6]> {
-        let path = format!("/sys/class/net/{B_IF}/address");
-        let text = cmd(["cat", &path]).in_netns(&self.b()).run()?;
-        parse_mac(&text).ok_or_else(|| Error::Parse { tool: "sysfs", why: format!("{path} has no MAC: {text}") })
+        mac(&self.b(), B_IF)
     }
 
     /// Interface index of a0, inside A.
@@ -185,6 +213,13 @@ pub fn remove_stale() -> Result<usize> {
 fn is_stale(name: &str) -> bool {
     let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).and_then(|(pid, _)| pid.parse().ok());
     pid.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid).is_err())
+}
+
+/// Hardware address of an interface.
+fn mac(netns: &str, interface: &str) -> Result<[u8; 6]> {
+    let path = format!("/sys/class/net/{interface}/address");
+    let text = cmd(["cat", &path]).in_netns(netns).run()?;
+    parse_mac(&text).ok_or_else(|| Error::Parse { tool: "sysfs", why: format!("{path} has no MAC: {text}") })
 }
 
 /// Reads `aa:bb:cc:dd:ee:ff`.

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::latency::Latency;
 use crate::load::{self, Job, Load, Sent, Size, frame};
 use crate::netns;
-use crate::rig::{A_IF, Rig};
+use crate::rig::{A_IF, B_IF, Needs, Rig};
 use crate::sink::{Reading, Sequence, Sink, interface_frames};
 use crate::stop::Stop;
 use serde::Serialize;
@@ -96,12 +96,20 @@ pub struct Bed {
 }
 
 impl Bed {
+    /// Builds a rig, starts the device as it comes, installs the sink.
+    ///
+    /// # Errors
+    /// As [`Bed::make_for`].
+    pub fn make(kind: Kind, settings: &Settings, stop: &Stop) -> Result<Self> {
+        Self::make_for(kind, Needs::default(), settings, stop)
+    }
+
     /// Builds a rig, starts the device, installs the sink.
     ///
     /// # Errors
     /// Those of [`Rig::build`], [`Kind::start`] and [`Sink::install`].
-    pub fn make(kind: Kind, settings: &Settings, stop: &Stop) -> Result<Self> {
-        let rig = Rig::build(kind.shape(settings))?;
+    pub fn make_for(kind: Kind, needs: Needs, settings: &Settings, stop: &Stop) -> Result<Self> {
+        let rig = Rig::build_for(kind.shape(settings), needs)?;
         let running = kind.start(&rig, settings, stop)?;
         let sink = Sink::install(&rig)?;
         stop.sleep(REST)?;
@@ -111,6 +119,26 @@ impl Bed {
     /// The device under test.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What lies under the device.
+    pub fn rig(&self) -> &Rig {
+        &self.rig
+    }
+
+    /// Sends each of these frames from B at `rate_pps`, the first ones perhaps twice, and waits until they are gone.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Generator`], [`crate::error::Error::Device`] when the device died meanwhile, and others.
+    pub fn send_from_b(&mut self, frames: Vec<Vec<u8>>, rate_pps: f64, stop: &Stop) -> Result<()> {
+        // A little longer than needed: a generator that is late at the end must not leave out the last frames.
+        let time = Duration::from_secs_f64(frames.len() as f64 / rate_pps * 1.05) + REST;
+        let offer = Offer { load: Load::Socket, rate_pps: Some(rate_pps), time, size: Size::Fixed(frame::MIN_LEN) };
+        let mut job = self.job(offer, stop)?;
+        (job.netns, job.interface, job.frames) = (self.rig.b(), B_IF, frames);
+        netns::join(load::start(offer.load, job)?)?;
+        stop.check()?;
+        self.running.check()
     }
 
     /// Offers a load and counts.
@@ -148,7 +176,7 @@ impl Bed {
 }
 
 impl Trial {
-    fn new(
+    pub(crate) fn new(
         device: Kind,
         offer: Offer,
         sent: Sent,

@@ -2,6 +2,8 @@
 //! all. Main thread.
 
 pub mod all;
+pub mod disturb;
+pub mod idle;
 pub mod latency;
 pub mod ndr;
 pub mod overload;

@@ -2,6 +2,7 @@
 //! and how it is known that they forward. Main thread only.
 
 pub mod bridge;
+pub mod operator;
 pub mod ovs;
 pub mod port_loop;
 pub mod switchd;

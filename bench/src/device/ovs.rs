@@ -9,7 +9,11 @@ use crate::stop::Stop;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Most addresses it can be told to keep (ovs-vswitchd.conf.db(5), mac-table-size).
+const TABLE_MAX: u32 = 1_000_000;
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+/// Longest wait for one of its tools; dozens of ports need a while.
+const TIMEOUT: &str = "--timeout=60";
 
 /// What is missing on this machine, if anything.
 pub fn missing() -> Option<String> {
@@ -23,36 +27,30 @@ pub fn missing() -> Option<String> {
 /// # Errors
 /// [`Error::Device`] when a port is refused or the build has no afxdp, [`Error::Command`], [`Error::Interrupted`].
 pub fn start(rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Vec<Process>> {
-    let dir = rig.dir();
+    let (h, dir) = (rig.h(), rig.dir());
     let path = |name: &str| dir.join(name).display().to_string();
     let database = path("conf.db");
-    let socket = format!("unix:{}", path("db.sock"));
     cmd(["ovsdb-tool", "create", &database, SCHEMA]).run()?;
 
-    let in_rig = |c: Cmd| {
-        let c = c.in_netns(&rig.h()).env("OVS_RUNDIR", path("")).env("OVS_LOGDIR", path(""));
-        c.env("OVS_DBDIR", path("")).env("OVS_SYSCONFDIR", path(""))
-    };
-    let server = cmd(["ovsdb-server", &database, &format!("--remote=p{socket}"), "--no-chdir"]);
-    let server = in_rig(server).on_core(settings.traffic_core).spawn(&dir.join("ovsdb-server.log"))?;
+    let server = cmd(["ovsdb-server", &database, &format!("--remote=p{}", database_socket(dir)), "--no-chdir"]);
+    let server = in_place(&h, dir, server).on_core(settings.traffic_core).spawn(&dir.join("ovsdb-server.log"))?;
     await_file(&dir.join("db.sock"), stop)?;
 
-    let vsctl = |words: &[&str]| {
-        let head = ["ovs-vsctl", "--timeout=20", &format!("--db={socket}")].map(str::to_owned);
-        in_rig(cmd(head.into_iter().chain(words.iter().map(|w| (*w).to_owned())))).run()
-    };
+    let vsctl = |words: &[&str]| vsctl(&h, dir, words.iter().copied()).run();
     let mask = format!("other_config:pmd-cpu-mask={:#x}", 1u128 << settings.device_core.min(127));
     vsctl(&["--no-wait", "init", "--", "set", "Open_vSwitch", ".", &mask])?;
 
     // Its housekeeping threads run on the traffic core; the poll-mode thread binds itself to the device core.
-    let switch = in_rig(cmd(["ovs-vswitchd", &socket, "--no-chdir"])).on_core(settings.traffic_core).nice(NICE);
-    let switch = switch.spawn(&dir.join("ovs-vswitchd.log"))?;
+    let switch = in_place(&h, dir, cmd(["ovs-vswitchd", &database_socket(dir), "--no-chdir"]));
+    let switch = switch.on_core(settings.traffic_core).nice(NICE).spawn(&dir.join("ovs-vswitchd.log"))?;
     let mut processes = vec![switch, server];
 
     let add = |port: &'static str| {
         ["--", "add-port", "br0", port, "--", "set", "interface", port, "type=afxdp", "options:xdp-mode=native"]
     };
+    let table = rig.needs.addresses.map(|n| format!("other_config:mac-table-size={}", n.clamp(10, TABLE_MAX)));
     let mut words = vec!["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail-mode=standalone"];
+    words.extend(table.as_deref());
     words.extend(add(HOST_A_IF));
     words.extend(add(HOST_B_IF));
     vsctl(&words).map_err(|e| device_error(&format!("{e}; {}", processes[0].log_tail())))?;
@@ -66,6 +64,33 @@ pub fn start(rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Vec<Process>
         return Err(device_error(&format!("ended ({status}): {}", processes[0].log_tail())));
     }
     Ok(processes)
+}
+
+/// `ovs-vsctl` for the switch that runs in namespace `h` with its files in `dir`.
+pub fn vsctl<'w>(h: &str, dir: &Path, words: impl IntoIterator<Item = &'w str>) -> Cmd {
+    let head = ["ovs-vsctl".to_owned(), TIMEOUT.to_owned(), format!("--db={}", database_socket(dir))];
+    in_place(h, dir, cmd(head.into_iter().chain(words.into_iter().map(str::to_owned))))
+}
+
+/// `ovs-appctl` for that switch.
+///
+/// # Errors
+/// [`Error::Device`] when its socket is not there.
+pub fn appctl(h: &str, dir: &Path, words: &[&str]) -> Result<Cmd> {
+    let of_switch = |name: &str| name.starts_with("ovs-vswitchd.") && name.ends_with(".ctl");
+    let mut files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let socket = files.find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(of_switch));
+    let socket = socket.ok_or_else(|| device_error("ovs-vswitchd has no control socket"))?.display().to_string();
+    Ok(in_place(h, dir, cmd(["ovs-appctl", TIMEOUT, "-t", &socket].into_iter().chain(words.iter().copied()))))
+}
+
+fn in_place(h: &str, dir: &Path, c: Cmd) -> Cmd {
+    let path = dir.display().to_string();
+    ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"].iter().fold(c.in_netns(h), |c, name| c.env(name, &path))
+}
+
+fn database_socket(dir: &Path) -> String {
+    format!("unix:{}", dir.join("db.sock").display())
 }
 
 fn device_error(why: &str) -> Error {

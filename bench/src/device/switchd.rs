@@ -32,7 +32,7 @@ pub fn version(settings: &Settings) -> String {
 pub fn start(rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Vec<Process>> {
     let dir = rig.dir();
     let config = dir.join("switchd.toml");
-    let text = config_text(&dir.join("control.sock"), settings.device_core);
+    let text = config_text(&dir.join("control.sock"), settings.device_core, rig.needs.addresses);
     std::fs::write(&config, text).map_err(|e| Error::io(format!("write {}", config.display()), e))?;
 
     let notify = dir.join("notify.sock");
@@ -65,9 +65,12 @@ fn await_ready(socket: &UnixDatagram, process: &mut Process, stop: &Stop) -> Res
 }
 
 /// The configuration file of a trial.
-fn config_text(control_socket: &Path, core: usize) -> String {
+fn config_text(control_socket: &Path, core: usize, addresses: Option<u32>) -> String {
     let mut text =
         format!("[switch]\ncontrol_socket = {:?}\nworkers = [{core}]\n", control_socket.display().to_string());
+    if let Some(addresses) = addresses {
+        text.push_str(&format!("fdb_entries = {addresses}\n"));
+    }
     text.push_str("[[bridge]]\nname = \"bench\"\n");
     for interface in [HOST_A_IF, HOST_B_IF] {
         text.push_str(&format!("[[port]]\ninterface = \"{interface}\"\nbridge = \"bench\"\n"));
@@ -81,9 +84,10 @@ mod tests {
 
     #[test]
     fn the_configuration_names_both_ports_and_the_core() {
-        let text = config_text(Path::new("/tmp/x/control.sock"), 3);
+        let text = config_text(Path::new("/tmp/x/control.sock"), 3, None);
         assert!(text.contains("control_socket = \"/tmp/x/control.sock\"\nworkers = [3]\n"));
         assert_eq!(text.matches("[[port]]").count(), 2);
         assert_eq!(text.matches("bridge = \"bench\"").count(), 2);
+        assert!(config_text(Path::new("x"), 3, Some(9)).contains("workers = [3]\nfdb_entries = 9\n"));
     }
 }

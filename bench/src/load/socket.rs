@@ -3,7 +3,7 @@
 
 use super::pace::Pace;
 use super::{Job, Load, Sent, Watch, fault, frame};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sink::now_ns;
 use rustix::time::ClockId;
 use std::fmt::Display;
@@ -29,6 +29,9 @@ const CHUNK: u32 = 2048;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// Send buffer wanted, bytes: the default keeps fewer than 100 frames in flight.
 const SEND_BUFFER: libc::c_int = 8 << 20;
+/// How long, and how often, a queue is tried that another socket holds.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+const BUSY_STEP: Duration = Duration::from_millis(20);
 /// How long to wait at the end for the ring to empty.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
@@ -52,7 +55,7 @@ struct Sender {
 /// # Errors
 /// [`crate::error::Error::Generator`] when the socket is refused or a send fails for good.
 pub fn send(job: &Job) -> Result<Sent> {
-    let mut sender = Sender::open(job)?;
+    let mut sender = open_when_free(job)?;
     let pace = Pace::new(job.rate_pps, job.time);
     let (mut submitted, watch) = (0u64, Watch::start());
     while let Some(due) = pace.due(watch.elapsed(), submitted, BURST) {
@@ -71,6 +74,22 @@ pub fn send(job: &Job) -> Result<Sent> {
     Ok(Sent { frames, ..sent })
 }
 
+/// Opens the sender, and waits for the queue where the one of an earlier load still holds it: the kernel lets go of a
+/// closed socket from a work item that waits for the lock of all network configuration.
+fn open_when_free(job: &Job) -> Result<Sender> {
+    let start = Instant::now();
+    loop {
+        match Sender::open(job) {
+            Err(Error::Io { source, .. })
+                if source.raw_os_error() == Some(libc::EBUSY) && start.elapsed() < BUSY_LIMIT && !job.stop.raised() =>
+            {
+                std::thread::sleep(BUSY_STEP);
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Sender {
     fn open(job: &Job) -> Result<Self> {
         let interface: Interface = job.interface.parse().map_err(bad)?;
@@ -84,7 +103,7 @@ impl Sender {
         }
         // SAFETY: the first socket of this pool, and libxdp loads no program (the flag is set in socket_config).
         let (tx, rx, rings) =
-            unsafe { Socket::new(socket_config()?, &umem, &interface, 0) }.map_err(|e| bad(chain(&e)))?;
+            unsafe { Socket::new(socket_config()?, &umem, &interface, 0) }.map_err(|e| refused(&e))?;
         let (fill, completed) = rings.ok_or_else(|| bad("no completion ring"))?;
         let fd = tx.fd().as_raw_fd();
         set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER).map_err(bad)?;
@@ -188,7 +207,15 @@ fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_i
     if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-fn bad(why: impl Display) -> crate::error::Error {
+/// Why there is no socket; of the system's answers only "busy" is kept as such.
+fn refused(error: &dyn std::error::Error) -> Error {
+    match error.source().and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error()) {
+        Some(libc::EBUSY) => Error::io("make an AF_XDP socket", std::io::Error::from_raw_os_error(libc::EBUSY)),
+        _ => bad(chain(error)),
+    }
+}
+
+fn bad(why: impl Display) -> Error {
     fault(Load::Socket, format!("AF_XDP socket: {why}"))
 }
 

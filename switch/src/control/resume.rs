@@ -68,7 +68,8 @@ impl Resume {
     }
 
     /// True while the request stands.
-    pub fn is_held(&self) -> bool {
+    #[cfg(test)]
+    fn is_held(&self) -> bool {
         self.held.is_some()
     }
 }
