@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::latency::Latency;
 use crate::load::{self, Job, Load, Sent, Size, frame};
 use crate::netns;
-use crate::rig::{A_IF, Rig};
+use crate::rig::{A_IF, B_IF, Rig};
 use crate::sink::{Reading, Sequence, Sink, interface_frames};
 use crate::stop::Stop;
 use serde::Serialize;
@@ -103,7 +103,7 @@ impl Bed {
     pub fn make(kind: Kind, settings: &Settings, stop: &Stop) -> Result<Self> {
         let rig = Rig::build(kind.shape(settings))?;
         let running = kind.start(&rig, settings, stop)?;
-        let sink = Sink::install(&rig)?;
+        let sink = Sink::install(&rig.station(1), kind.marks())?;
         stop.sleep(REST)?;
         Ok(Bed { kind, running, sink, rig, traffic_core: settings.traffic_core })
     }
@@ -216,7 +216,7 @@ impl Sampler {
 }
 
 fn sample(sent: &AtomicU64, over: &AtomicBool) -> Result<Vec<Second>> {
-    let read = || Ok((Instant::now(), sent.load(Ordering::Relaxed), interface_frames()?));
+    let read = || Ok((Instant::now(), sent.load(Ordering::Relaxed), interface_frames(B_IF)?));
     let (mut seconds, mut last) = (Vec::new(), read()?);
     let mut next = last.0 + Duration::from_secs(1);
     loop {

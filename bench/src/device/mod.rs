@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::load::Load;
 use crate::netns;
 use crate::rig::{A_IP, B_IF, B_IP, Rig, Shape, Topology};
+use crate::sink::Marks;
 use crate::stop::Stop;
 use serde::Serialize;
 use std::net::UdpSocket;
@@ -33,6 +34,8 @@ pub enum Kind {
     Ovs,
     /// dpdk-testpmd in io mode on net_af_xdp: forwards without looking.
     Testpmd,
+    /// dpdk-testpmd in mac mode: reads the header and writes both addresses.
+    TestpmdMac,
     /// The port layer of this project with nothing between its ports.
     Loop,
     /// The Linux bridge, br_netfilter off.
@@ -72,6 +75,7 @@ impl Kind {
             Kind::Switchd => "switchd",
             Kind::Ovs => "ovs",
             Kind::Testpmd => "testpmd",
+            Kind::TestpmdMac => "testpmd-mac",
             Kind::Loop => "loop",
             Kind::Bridge => "bridge",
             Kind::BridgeNf => "bridge-nf",
@@ -85,13 +89,23 @@ impl Kind {
         load != Load::Flood || !matches!(self, Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire)
     }
 
+    /// By what the sink knows generated frames behind it.
+    pub fn marks(self) -> Marks {
+        if self == Kind::TestpmdMac { Marks::Magic } else { Marks::Source }
+    }
+
+    /// Whether it learns where stations are, floods what it must, and joins more than two of them.
+    pub fn is_switch(self) -> bool {
+        matches!(self, Kind::Switchd | Kind::Ovs | Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps)
+    }
+
     /// The rig it is measured on. Devices that do not complete the partial checksums of a veth get containers that
     /// compute their own.
     pub fn shape(self, settings: &Settings) -> Shape {
         Shape {
             topology: if self == Kind::Wire { Topology::Direct } else { Topology::Switched },
             mtu: settings.mtu,
-            container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd | Kind::Loop),
+            container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd | Kind::TestpmdMac | Kind::Loop),
         }
     }
 
@@ -103,7 +117,7 @@ impl Kind {
         let missing = match self {
             Kind::Switchd => switchd::missing(settings),
             Kind::Ovs => ovs::missing(),
-            Kind::Testpmd => testpmd::missing(),
+            Kind::Testpmd | Kind::TestpmdMac => testpmd::missing(),
             Kind::BridgeNf => bridge::missing_nf(),
             Kind::Loop | Kind::Bridge | Kind::BridgeRps | Kind::Wire => None,
         };
@@ -116,7 +130,7 @@ impl Kind {
         match self {
             Kind::Switchd => switchd::version(settings),
             Kind::Ovs => first_line(cmd(["ovs-vswitchd", "--version"]).run()),
-            Kind::Testpmd => testpmd::version(),
+            Kind::Testpmd | Kind::TestpmdMac => testpmd::version(),
             Kind::Loop => format!("swbench {}", env!("CARGO_PKG_VERSION")),
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire => "the kernel's".to_owned(),
         }
@@ -131,7 +145,8 @@ impl Kind {
         let processes = match self {
             Kind::Switchd => switchd::start(rig, settings, stop)?,
             Kind::Ovs => ovs::start(rig, settings, stop)?,
-            Kind::Testpmd => testpmd::start(rig, settings)?,
+            Kind::Testpmd => testpmd::start(testpmd::Mode::Io, rig, settings)?,
+            Kind::TestpmdMac => testpmd::start(testpmd::Mode::Mac, rig, settings)?,
             Kind::Loop => port_loop::start(rig, settings)?,
             Kind::Bridge => bridge::start(rig)?,
             Kind::BridgeNf => bridge::start_nf(rig)?,
@@ -199,7 +214,7 @@ mod tests {
     fn flood_needs_xdp_on_the_host_end() {
         assert!(Kind::Bridge.supports(Load::Socket) && !Kind::Bridge.supports(Load::Flood));
         assert!(!Kind::Wire.supports(Load::Flood) && Kind::Wire.supports(Load::Pktgen));
-        for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd, Kind::Loop] {
+        for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd, Kind::TestpmdMac, Kind::Loop] {
             assert!(kind.supports(Load::Flood));
         }
     }

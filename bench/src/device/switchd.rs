@@ -1,9 +1,9 @@
-//! The switch of this project, with the smallest configuration: one bridge, both host ends, one worker.
+//! The switch of this project, with the smallest configuration: one bridge, all host ends, one worker.
 
 use super::Settings;
 use crate::cmd::{Process, cmd};
 use crate::error::{Error, Result};
-use crate::rig::{HOST_A_IF, HOST_B_IF, Rig};
+use crate::rig::Rig;
 use crate::stop::Stop;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub fn version(settings: &Settings) -> String {
 pub fn start(rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Vec<Process>> {
     let dir = rig.dir();
     let config = dir.join("switchd.toml");
-    let text = config_text(&dir.join("control.sock"), settings.device_core);
+    let text = config_text(&dir.join("control.sock"), settings.device_core, rig.needs.addresses, &rig.host_ends());
     std::fs::write(&config, text).map_err(|e| Error::io(format!("write {}", config.display()), e))?;
 
     let notify = dir.join("notify.sock");
@@ -65,11 +65,14 @@ fn await_ready(socket: &UnixDatagram, process: &mut Process, stop: &Stop) -> Res
 }
 
 /// The configuration file of a trial.
-fn config_text(control_socket: &Path, core: usize) -> String {
+fn config_text(control_socket: &Path, core: usize, addresses: Option<u32>, interfaces: &[String]) -> String {
     let mut text =
         format!("[switch]\ncontrol_socket = {:?}\nworkers = [{core}]\n", control_socket.display().to_string());
+    if let Some(addresses) = addresses {
+        text.push_str(&format!("fdb_entries = {addresses}\n"));
+    }
     text.push_str("[[bridge]]\nname = \"bench\"\n");
-    for interface in [HOST_A_IF, HOST_B_IF] {
+    for interface in interfaces {
         text.push_str(&format!("[[port]]\ninterface = \"{interface}\"\nbridge = \"bench\"\n"));
     }
     text
@@ -80,10 +83,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_names_both_ports_and_the_core() {
-        let text = config_text(Path::new("/tmp/x/control.sock"), 3);
-        assert!(text.contains("control_socket = \"/tmp/x/control.sock\"\nworkers = [3]\n"));
-        assert_eq!(text.matches("[[port]]").count(), 2);
-        assert_eq!(text.matches("bridge = \"bench\"").count(), 2);
+    fn the_configuration_names_all_ports_and_the_core() {
+        let ends = ["sA", "sB", "s2"].map(str::to_owned);
+        let text = config_text(Path::new("/tmp/x/control.sock"), 3, None, &ends);
+        assert!(text.contains("control_socket = \"/tmp/x/control.sock\"\nworkers = [3]\n[[bridge]]"));
+        assert_eq!(text.matches("[[port]]").count(), 3);
+        assert_eq!(text.matches("bridge = \"bench\"").count(), 3);
+        assert!(config_text(Path::new("x"), 3, Some(9), &ends).contains("workers = [3]\nfdb_entries = 9\n"));
     }
 }

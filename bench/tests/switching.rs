@@ -1,0 +1,38 @@
+//! Tests of switching on real namespaces, each short and small. As root; elsewhere skipped.
+
+use bench::device::{Kind, Settings};
+use bench::load::{Load, Size};
+use bench::stop::Stop;
+use bench::trial::{self, Offer};
+use std::path::Path;
+use std::time::Duration;
+
+/// Settings with the switchd built beside this test, when this machine can have a rig.
+fn settings() -> Option<Settings> {
+    if let Err(why) = bench::rig::check_machine() {
+        println!("SKIPPED: bench: tests of switching on a rig: {why}");
+        return None;
+    }
+    let switchd = Path::new(env!("CARGO_BIN_EXE_swbench")).with_file_name("switchd");
+    Some(Settings { device_core: 0, traffic_core: 1, switchd, mtu: 1500 })
+}
+
+/// Those of `kinds` that are installed.
+fn installed<const N: usize>(kinds: [Kind; N], settings: &Settings) -> Vec<Kind> {
+    let there = |kind: &Kind| {
+        kind.available(settings).map_err(|why| println!("SKIPPED: bench: {} on a rig: {why}", kind.name())).is_ok()
+    };
+    kinds.into_iter().filter(there).collect()
+}
+
+#[test]
+fn frames_count_also_behind_a_device_that_writes_addresses_anew() {
+    let Some(settings) = settings() else { return };
+    for kind in installed([Kind::TestpmdMac], &settings) {
+        let time = Duration::from_millis(500);
+        let offer = Offer { load: Load::Socket, rate_pps: Some(20_000.0), time, size: Size::Fixed(60) };
+        let trial = trial::run(kind, offer, &settings, &Stop::default()).expect("a trial");
+        assert_eq!(trial.faults, Vec::<String>::new());
+        assert!(trial.offered_frames >= 9_000 && trial.delivered_frames * 10 > trial.offered_frames * 9, "{trial:?}");
+    }
+}
