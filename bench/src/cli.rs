@@ -1,5 +1,6 @@
 //! The options of `swbench`, and what they come to.
 
+use crate::command;
 use bench::campaign::{alternated, present};
 use bench::device::{Kind, Settings};
 use bench::error::{Error, Result};
@@ -35,6 +36,8 @@ pub enum Test {
     Tcp(Tcp),
     /// Round-trip time of small datagrams
     Rtt(Rtt),
+    /// One station to all others: frames that the device must flood, per receiver and against unicast
+    Flooding(command::flooding::Flooding),
     /// Compare two files written with --json: ratios of medians, and which differences are more than noise
     Compare {
         /// The earlier result
@@ -56,7 +59,7 @@ pub enum Test {
     },
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Common {
     /// Devices to measure; the first is the one the others are compared with
     #[arg(long, value_delimiter = ',', default_value = "switchd,ovs,testpmd,bridge")]

@@ -16,6 +16,8 @@ pub mod compare;
 pub mod device;
 pub mod error;
 pub mod facts;
+pub mod flooding;
+pub mod lan;
 pub mod latency;
 #[allow(unsafe_code)]
 pub mod load;

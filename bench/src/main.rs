@@ -1,6 +1,7 @@
 //! `swbench`: measures switchd and its peers side by side. Arguments only; the work is in the library.
 
 mod cli;
+mod command;
 
 use bench::device::{Kind, port_loop};
 use bench::error::Result;
@@ -51,6 +52,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Overload(options) => overloads(options, &stop),
         Test::Tcp(options) => streams(options, &stop),
         Test::Rtt(options) => round_trips(options, &stop),
+        Test::Flooding(options) => options.run(&stop),
         Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
     }
 }

@@ -4,7 +4,7 @@
 use crate::device::{Kind, Running, Settings};
 use crate::error::Result;
 use crate::latency::Latency;
-use crate::load::{self, Job, Load, Sent, Size, frame};
+use crate::load::{self, Job, Load, Macs, Sent, Size, frame};
 use crate::netns;
 use crate::rig::{A_IF, B_IF, Rig};
 use crate::sink::{Reading, Sequence, Sink, interface_frames};
@@ -140,7 +140,9 @@ impl Bed {
             index: self.rig.a_index()?,
             frames: offer.size.pattern().into_iter().map(|len| frame::build(destination, len)).collect(),
             rate_pps: offer.rate_pps,
+            macs: Macs::default(),
             time: offer.time,
+            count: None,
             stop: stop.clone(),
             sent: Arc::new(AtomicU64::new(0)),
         })

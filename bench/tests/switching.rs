@@ -1,6 +1,7 @@
 //! Tests of switching on real namespaces, each short and small. As root; elsewhere skipped.
 
 use bench::device::{Kind, Settings};
+use bench::flooding::{self, To};
 use bench::load::{Load, Size};
 use bench::stop::Stop;
 use bench::trial::{self, Offer};
@@ -34,5 +35,28 @@ fn frames_count_also_behind_a_device_that_writes_addresses_anew() {
         let trial = trial::run(kind, offer, &settings, &Stop::default()).expect("a trial");
         assert_eq!(trial.faults, Vec::<String>::new());
         assert!(trial.offered_frames >= 9_000 && trial.delivered_frames * 10 > trial.offered_frames * 9, "{trial:?}");
+    }
+}
+
+#[test]
+fn every_receiver_gets_what_is_flooded_and_one_what_is_not() {
+    let Some(settings) = settings() else { return };
+    for kind in installed([Kind::Bridge, Kind::Switchd], &settings) {
+        let plan = flooding::Plan {
+            receivers: 3,
+            to: vec![To::Broadcast, To::Unknown],
+            load: Load::Socket,
+            len: 60,
+            rate_pps: Some(5_000.0),
+            time: Duration::from_millis(400),
+        };
+        let floods = flooding::run(kind, &plan, &settings, &Stop::default()).expect("a trial of each");
+        assert_eq!(floods.iter().map(|f| f.to).collect::<Vec<_>>(), plan.to);
+        for flood in floods {
+            assert!(flood.counts() && flood.received_pps.len() == 3, "{flood:?}");
+            // As slow as this nothing is lost, so all get the same, three times an equal part of unicast.
+            assert!((4_000.0..6_000.0).contains(&flood.mean_pps()) && flood.loss() < 0.1, "{flood:?}");
+            assert!((2.7..3.3).contains(&flood.share()), "{flood:?}");
+        }
     }
 }

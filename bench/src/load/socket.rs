@@ -2,7 +2,7 @@
 //! frame sent by a program in the container would.
 
 use super::pace::Pace;
-use super::{Job, Load, Sent, Watch, fault, frame};
+use super::{Job, Load, Macs, Sent, Watch, fault, frame};
 use crate::error::Result;
 use crate::sink::now_ns;
 use rustix::time::ClockId;
@@ -42,6 +42,8 @@ struct Sender {
     free: Vec<FrameDesc>,
     /// Frames to send in turn, each with what a stamp adds to its checksum.
     models: Vec<(Vec<u8>, u32)>,
+    /// Addresses to write into each.
+    macs: Macs,
     umem: Umem,
     /// Kept for their Drop only: libxdp wants every ring alive until the socket is gone.
     _rest: (RxQueue, FillQueue),
@@ -56,7 +58,8 @@ pub fn send(job: &Job) -> Result<Sent> {
     let pace = Pace::new(job.rate_pps, job.time);
     let (mut submitted, watch) = (0u64, Watch::start());
     while let Some(due) = pace.due(watch.elapsed(), submitted, BURST) {
-        if job.stop.raised() {
+        let due = job.left(submitted).min(due as u64) as usize;
+        if job.stop.raised() || job.left(submitted) == 0 {
             break;
         }
         sender.reclaim();
@@ -92,7 +95,7 @@ impl Sender {
         let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BURST as libc::c_int);
         let free = template.clone();
         let models = job.frames.iter().map(|frame| (frame.clone(), frame::checksum_base(frame))).collect();
-        Ok(Sender { tx, completed, template, free, models, umem, _rest: (rx, fill) })
+        Ok(Sender { tx, completed, template, free, models, macs: job.macs, umem, _rest: (rx, fill) })
     }
 
     /// Takes back the frames the kernel has finished with.
@@ -129,6 +132,7 @@ impl Sender {
                 data.contents_mut()[..frame::STAMP_END].copy_from_slice(&model[..frame::STAMP_END]);
                 turn = if turn + 1 == self.models.len() { 0 } else { turn + 1 };
             }
+            self.macs.write(data.contents_mut(), sequence as u32);
             frame::stamp(data.contents_mut(), *checksum_base, sequence as u32, now_ns);
         }
         let Some(batch) = self.free.get(first..) else { return 0 };

@@ -1,6 +1,6 @@
-//! The receiving end: a BPF program at the ingress of a station's interface (b0 of most tests) that reads every generated frame's sequence number and time
-//! and drops the frame before the stack of B sees it. Exact to the frame. Main thread; [`interface_frames`] on any
-//! thread inside the namespace.
+//! The receiving end: a BPF program at the ingress of a station's interface (b0 of most tests) that reads every
+//! generated frame's sequence number and time and drops the frame before the station's stack sees it. Exact to the
+//! frame. Main thread; [`interface_frames`] on any thread inside the namespace.
 //!
 //! It stands where an nftables rule on the ingress hook would (the tcx hook is the one just before), because there it
 //! changes nothing on the way to it: an XDP program on b0 would turn the veth pair's receive path into another one.
@@ -135,16 +135,7 @@ impl Sink {
     /// # Errors
     /// As [`Sink::begin`], and [`Error::Interrupted`].
     pub fn settled(&self, stop: &Stop) -> Result<Reading> {
-        let deadline = Instant::now() + SETTLE_LIMIT;
-        let mut last = self.read()?;
-        loop {
-            stop.sleep(SETTLE_STEP)?;
-            let now = self.read()?;
-            if now.tally.received == last.tally.received || Instant::now() > deadline {
-                return Ok(now);
-            }
-            last = now;
-        }
+        settled(std::slice::from_ref(self), stop)?.pop().map_or_else(|| self.read(), Ok)
     }
 
     /// Both counters; tried again while frames arrive in between.
@@ -161,6 +152,25 @@ impl Sink {
             before = after;
         }
         Ok(Reading { tally: self.core.read().map_err(sink_error)?, interface: before })
+    }
+}
+
+/// Waits until no more frames arrive at any of the sinks and reads all of them.
+///
+/// # Errors
+/// As [`Sink::settled`].
+pub fn settled(sinks: &[Sink], stop: &Stop) -> Result<Vec<Reading>> {
+    let deadline = Instant::now() + SETTLE_LIMIT;
+    let read = || sinks.iter().map(Sink::read).collect::<Result<Vec<_>>>();
+    let mut last = read()?;
+    loop {
+        stop.sleep(SETTLE_STEP)?;
+        let now = read()?;
+        let rests = now.iter().zip(&last).all(|(now, last)| now.tally.received == last.tally.received);
+        if rests || Instant::now() > deadline {
+            return Ok(now);
+        }
+        last = now;
     }
 }
 
