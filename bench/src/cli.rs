@@ -38,6 +38,8 @@ pub enum Test {
     Rtt(Rtt),
     /// One station to all others: frames that the device must flood, per receiver and against unicast
     Flooding(command::flooding::Flooding),
+    /// Every station to every other (RFC 2889 full mesh)
+    Mesh(command::mesh::Mesh),
     /// Compare two files written with --json: ratios of medians, and which differences are more than noise
     Compare {
         /// The earlier result

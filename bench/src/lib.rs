@@ -21,6 +21,7 @@ pub mod lan;
 pub mod latency;
 #[allow(unsafe_code)]
 pub mod load;
+pub mod mesh;
 pub mod netns;
 pub mod progress;
 pub mod relative;

@@ -53,6 +53,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Tcp(options) => streams(options, &stop),
         Test::Rtt(options) => round_trips(options, &stop),
         Test::Flooding(options) => options.run(&stop),
+        Test::Mesh(options) => options.run(&stop),
         Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use bench::device::{Kind, Settings};
 use bench::flooding::{self, To};
 use bench::load::{Load, Size};
+use bench::mesh;
 use bench::stop::Stop;
 use bench::trial::{self, Offer};
 use std::path::Path;
@@ -58,5 +59,17 @@ fn every_receiver_gets_what_is_flooded_and_one_what_is_not() {
             assert!((4_000.0..6_000.0).contains(&flood.mean_pps()) && flood.loss() < 0.1, "{flood:?}");
             assert!((2.7..3.3).contains(&flood.share()), "{flood:?}");
         }
+    }
+}
+
+#[test]
+fn in_a_mesh_every_frame_reaches_one_station() {
+    let Some(settings) = settings() else { return };
+    for kind in installed([Kind::Bridge, Kind::Switchd], &settings) {
+        let plan = mesh::Plan { ports: 4, len: 60, rate_pps: Some(8_000.0), time: Duration::from_millis(500) };
+        let trial = mesh::run(kind, &plan, &settings, &Stop::default()).expect("a trial");
+        assert!(trial.counts() && (3_500..=4_000).contains(&trial.offered_frames), "{trial:?}");
+        assert!(trial.loss < 0.1 && trial.received_pps.len() == 4, "{trial:?}");
+        assert!(trial.received_pps.iter().all(|pps| (1_500.0..2_500.0).contains(pps)), "{trial:?}");
     }
 }

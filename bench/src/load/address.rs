@@ -1,5 +1,6 @@
 //! Many addresses in one load: which address a frame carries follows from its sequence number alone, so that every
-//! generator sends the same frames, and none needs a table, whose cache lines a device under test could use. An address is two fixed bytes and 32 bits of a mixing function, which looks random and never repeats. Pure.
+//! generator sends the same frames, and none needs a table, whose cache lines a device under test could use. An
+//! address is two fixed bytes and 32 bits of a mixing function, which looks random and never repeats. Pure.
 
 use serde::Serialize;
 

@@ -191,6 +191,17 @@ pub fn start(load: Load, job: Job) -> Result<JoinHandle<Result<Sent>>> {
     })
 }
 
+/// Runs socket loads of several stations on one thread, a burst of each in turn, so that all of them send at any moment
+/// although they share one core. Namespace and core are those of the first job.
+///
+/// # Errors
+/// As [`start`] and [`socket::send`].
+pub fn send_together(jobs: Vec<Job>) -> Result<Sent> {
+    let Some(first) = jobs.first() else { return Err(fault(Load::Socket, "no job")) };
+    let (netns, core) = (first.netns.clone(), first.core);
+    netns::run(&netns, Some(core), move || socket::send_all(&jobs))
+}
+
 /// A [`Error::Generator`] of `load`.
 fn fault(load: Load, why: impl std::fmt::Display) -> Error {
     Error::Generator { load: load.name(), why: why.to_string() }

@@ -4,6 +4,7 @@
 use super::pace::Pace;
 use super::{Job, Load, Macs, Sent, Watch, fault, frame};
 use crate::error::Result;
+use crate::netns;
 use crate::sink::now_ns;
 use rustix::time::ClockId;
 use std::fmt::Display;
@@ -54,24 +55,65 @@ struct Sender {
 /// # Errors
 /// [`crate::error::Error::Generator`] when the socket is refused or a send fails for good.
 pub fn send(job: &Job) -> Result<Sent> {
-    let mut sender = Sender::open(job)?;
-    let pace = Pace::new(job.rate_pps, job.time);
-    let (mut submitted, watch) = (0u64, Watch::start());
-    while let Some(due) = pace.due(watch.elapsed(), submitted, BURST) {
-        let due = job.left(submitted).min(due as u64) as usize;
-        if job.stop.raised() || job.left(submitted) == 0 {
-            break;
+    send_all(std::slice::from_ref(job))
+}
+
+/// Runs several loads in turn, a burst of each, on the calling thread. It moves from namespace to namespace to open a
+/// socket in each. The frames of the result are those of all.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_all(jobs: &[Job]) -> Result<Sent> {
+    let mut runs = Vec::new();
+    for job in jobs {
+        if jobs.len() > 1 {
+            netns::enter(&job.netns)?;
         }
-        sender.reclaim();
-        submitted += sender.submit(due, submitted) as u64;
-        sender.kick()?;
-        job.sent.store(submitted, Ordering::Relaxed);
+        runs.push(Run { job, sender: Sender::open(job)?, pace: Pace::new(job.rate_pps, job.time), submitted: 0 });
     }
-    let sent = watch.sent(submitted);
-    let left = sender.drain()?;
-    let frames = submitted - u64::from(left);
-    job.sent.store(frames, Ordering::Relaxed);
+    let watch = Watch::start();
+    let mut going = true;
+    while going {
+        going = false;
+        for run in &mut runs {
+            going |= run.step(watch.elapsed())?;
+        }
+    }
+    let sent = watch.sent(0);
+    let mut frames = 0;
+    for run in runs {
+        frames += run.finish()?;
+    }
     Ok(Sent { frames, ..sent })
+}
+
+/// A load that is running.
+struct Run<'a> {
+    job: &'a Job,
+    sender: Sender,
+    pace: Pace,
+    submitted: u64,
+}
+
+impl Run<'_> {
+    /// Sends what is due, a burst at most; says whether there is more to come.
+    fn step(&mut self, elapsed: Duration) -> Result<bool> {
+        let left = self.job.left(self.submitted);
+        let due = self.pace.due(elapsed, self.submitted, BURST);
+        let Some(due) = due.filter(|_| left > 0 && !self.job.stop.raised()) else { return Ok(false) };
+        self.sender.reclaim();
+        self.submitted += self.sender.submit(left.min(due as u64) as usize, self.submitted) as u64;
+        self.sender.kick()?;
+        self.job.sent.store(self.submitted, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Waits for the last frames; returns how many were sent.
+    fn finish(mut self) -> Result<u64> {
+        let frames = self.submitted - u64::from(self.sender.drain()?);
+        self.job.sent.store(frames, Ordering::Relaxed);
+        Ok(frames)
+    }
 }
 
 impl Sender {
