@@ -30,6 +30,10 @@ const CHUNK: u32 = 2048;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// Send buffer wanted, bytes: the default keeps fewer than 100 frames in flight.
 const SEND_BUFFER: libc::c_int = 8 << 20;
+/// How long the kernel may take to let go of the interface after an earlier socket there was closed: it does that in a
+/// work item, which waits for the other work of a busy core.
+const BUSY_LIMIT: Duration = Duration::from_secs(5);
+const BUSY_STEP: Duration = Duration::from_millis(20);
 /// How long to wait at the end for the ring to empty.
 const DRAIN_LIMIT: Duration = Duration::from_millis(500);
 
@@ -118,6 +122,18 @@ impl Run<'_> {
 
 impl Sender {
     fn open(job: &Job) -> Result<Self> {
+        let deadline = Instant::now() + BUSY_LIMIT;
+        loop {
+            if let Some(sender) = Self::try_open(job, Instant::now() < deadline)? {
+                return Ok(sender);
+            }
+            std::thread::sleep(BUSY_STEP);
+        }
+    }
+
+    /// `None` when another socket still has the interface's queue; without patience that is an error. A pool whose
+    /// socket was refused is not used again.
+    fn try_open(job: &Job, patient: bool) -> Result<Option<Self>> {
         let interface: Interface = job.interface.parse().map_err(bad)?;
         let frames = NonZeroU32::new(FRAMES).ok_or_else(|| bad("empty pool"))?;
         let (umem, mut template) = Umem::new(pool_config()?, frames, false).map_err(bad)?;
@@ -128,8 +144,10 @@ impl Sender {
             data.cursor().write_all(first).map_err(bad)?;
         }
         // SAFETY: the first socket of this pool, and libxdp loads no program (the flag is set in socket_config).
-        let (tx, rx, rings) =
-            unsafe { Socket::new(socket_config()?, &umem, &interface, 0) }.map_err(|e| bad(chain(&e)))?;
+        let (tx, rx, rings) = match unsafe { Socket::new(socket_config()?, &umem, &interface, 0) } {
+            Err(e) if patient && is_busy(&e) => return Ok(None),
+            answer => answer.map_err(|e| bad(chain(&e)))?,
+        };
         let (fill, completed) = rings.ok_or_else(|| bad("no completion ring"))?;
         let fd = tx.fd().as_raw_fd();
         set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER).map_err(bad)?;
@@ -137,7 +155,7 @@ impl Sender {
         let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BURST as libc::c_int);
         let free = template.clone();
         let models = job.frames.iter().map(|frame| (frame.clone(), frame::checksum_base(frame))).collect();
-        Ok(Sender { tx, completed, template, free, models, macs: job.macs, umem, _rest: (rx, fill) })
+        Ok(Some(Sender { tx, completed, template, free, models, macs: job.macs, umem, _rest: (rx, fill) }))
     }
 
     /// Takes back the frames the kernel has finished with.
@@ -236,6 +254,13 @@ fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_i
 
 fn bad(why: impl Display) -> crate::error::Error {
     fault(Load::Socket, format!("AF_XDP socket: {why}"))
+}
+
+/// Whether another socket still has the interface's queue.
+fn is_busy(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    let mut numbers = causes.filter_map(|e| e.downcast_ref::<std::io::Error>()?.raw_os_error());
+    numbers.any(|number| number == libc::EBUSY)
 }
 
 /// An error with its causes, in one line.
