@@ -40,6 +40,8 @@ pub enum Test {
     Flooding(command::flooding::Flooding),
     /// Every station to every other (RFC 2889 full mesh)
     Mesh(command::mesh::Mesh),
+    /// How many addresses a device learns, and how fast (RFC 2889 address caching capacity and learning rate)
+    Learning(command::learning::Learning),
     /// Compare two files written with --json: ratios of medians, and which differences are more than noise
     Compare {
         /// The earlier result

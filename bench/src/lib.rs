@@ -19,6 +19,7 @@ pub mod facts;
 pub mod flooding;
 pub mod lan;
 pub mod latency;
+pub mod learning;
 #[allow(unsafe_code)]
 pub mod load;
 pub mod mesh;

@@ -54,6 +54,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Rtt(options) => round_trips(options, &stop),
         Test::Flooding(options) => options.run(&stop),
         Test::Mesh(options) => options.run(&stop),
+        Test::Learning(options) => options.run(&stop),
         Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
-//! Full mesh (RFC 2889 section 5.1): every station sends to all others in turn. All stations' frames come from one thread
-//! on the traffic core, a burst of each station after the other, so the offered traffic is mixed whatever the scheduler
-//! does. A sink sees frames of many senders, so frames are counted, not sequence numbers. Main thread.
+//! Full mesh (RFC 2889 section 5.1): every station sends to all others in turn. All stations' frames come from one
+//! thread on the traffic core, a burst of each station after the other, so the offered traffic is mixed whatever the
+//! scheduler does. A sink sees frames of many senders, so frames are counted, not sequence numbers. Main thread.
 
 use crate::device::{Kind, Settings};
 use crate::error::{Error, Result};
@@ -119,7 +119,7 @@ pub fn run(kind: Kind, plan: &Plan, settings: &Settings, stop: &Stop) -> Result<
     Ok(Mesh::new(kind, plan, &course))
 }
 
-/// The address of a station's frames. Not its interface's, so that no frame of its own kernel is taken for one of these.
+/// The address of a station's frames. Not its interface's, so that no frame of its own kernel is taken for one.
 fn address(station: u16, plan: &Plan) -> [u8; 6] {
     Group { id: b'M', count: u32::from(plan.ports) }.address(u32::from(station))
 }

@@ -2,8 +2,11 @@
 
 use bench::device::{Kind, Settings};
 use bench::flooding::{self, To};
-use bench::load::{Load, Size};
+use bench::lan::{Lan, Stream};
+use bench::learning::{self, Figure};
+use bench::load::{self, Load, Macs, Size, frame};
 use bench::mesh;
+use bench::rig::Needs;
 use bench::stop::Stop;
 use bench::trial::{self, Offer};
 use std::path::Path;
@@ -72,4 +75,47 @@ fn in_a_mesh_every_frame_reaches_one_station() {
         assert!(trial.loss < 0.1 && trial.received_pps.len() == 4, "{trial:?}");
         assert!(trial.received_pps.iter().all(|pps| (1_500.0..2_500.0).contains(pps)), "{trial:?}");
     }
+}
+
+#[test]
+fn what_a_device_has_no_room_for_is_seen_flooded() {
+    let Some(settings) = settings() else { return };
+    let plan =
+        learning::Plan { addresses: 64, most: 300, precision: 0.0, room: Some(100), load: Load::Socket, slow_pps: 5e3 };
+    let find = |kind, figure| learning::run(kind, figure, &plan, &settings, &Stop::default()).expect("a search");
+    for kind in installed([Kind::Bridge], &settings) {
+        // The bridge has no limit.
+        let found = find(kind, Figure::Capacity);
+        assert!(found.value == 300.0 && found.at_least, "{found:?}");
+    }
+    for kind in installed([Kind::Switchd], &settings) {
+        // Two entries are those of stations A and B.
+        let found = find(kind, Figure::Capacity);
+        assert!((97.0..=98.0).contains(&found.value) && !found.at_least, "{found:?}");
+        assert!(found.failure().is_some_and(|a| a.flooded > 0), "{found:?}");
+        let found = find(kind, Figure::Rate);
+        assert!(found.value > 1_000.0 && found.attempts.iter().all(|a| a.addresses == 64), "{found:?}");
+    }
+}
+
+#[test]
+fn one_generator_can_follow_another_at_once() {
+    let Some(settings) = settings() else { return };
+    let stop = Stop::default();
+    let mut lan = Lan::make(Kind::Bridge, Needs::default(), &settings, &stop).expect("two stations");
+    let b_mac = lan.stations()[1].mac().expect("an address");
+    let stream = Stream {
+        from: 0,
+        load: Load::Socket,
+        frames: vec![frame::build(b_mac, 60)],
+        macs: Macs::default(),
+        rate_pps: None,
+        time: Duration::from_secs(10),
+        count: Some(10),
+    };
+    let jobs: Vec<_> = (0..20).map(|_| lan.job(&stream, &stop).expect("a job")).collect();
+    // The kernel lets go of an interface some time after the socket is closed.
+    let all = || jobs.into_iter().try_fold(None, |_, job| load::send_together(vec![job]).map(Some));
+    let course = lan.measure(Load::Socket.clock(), &stop, || Ok(all()?.expect("some jobs"))).expect("no refusal");
+    assert_eq!((course.received(0), course.received(1)), (0, 200));
 }

@@ -1,6 +1,7 @@
 //! The tests of switching: a module for each with its options, and the way from its results to a report.
 
 pub mod flooding;
+pub mod learning;
 pub mod mesh;
 
 use crate::cli::{Common, Prepared};

@@ -1,8 +1,8 @@
 //! dpdk-testpmd on two net_af_xdp ports. In io mode frames pass from one to the other unseen: the yardstick for the
 //! cost of AF_XDP itself. In mac mode every frame's header is read and its addresses are written anew (source: that of
 //! the port it leaves by; destination: the station there), as a router would: the yardstick for touching every frame.
-//! The macswap mode would cost the same, but a request of B's would arrive at A as addressed to B, so stations could not
-//! resolve each other.
+//! The macswap mode would cost the same, but a request of B's would arrive at A as addressed to B, so stations could
+//! not resolve each other.
 
 use super::{NICE, Settings};
 use crate::cmd::{Process, cmd, installed};
