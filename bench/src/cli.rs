@@ -42,6 +42,8 @@ pub enum Test {
     Mesh(command::mesh::Mesh),
     /// How many addresses a device learns, and how fast (RFC 2889 address caching capacity and learning rate)
     Learning(command::learning::Learning),
+    /// Frame rate with one, many and a million addresses in use, all learned before
+    Addresses(command::addresses::Addresses),
     /// Compare two files written with --json: ratios of medians, and which differences are more than noise
     Compare {
         /// The earlier result

@@ -8,6 +8,7 @@
 //! Unsafe code is confined to [`load`] (AF_XDP rings) and [`bpf`] (libbpf's calls).
 #![deny(unsafe_code)]
 
+pub mod addresses;
 #[allow(unsafe_code)]
 pub mod bpf;
 pub mod campaign;

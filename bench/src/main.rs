@@ -55,6 +55,7 @@ fn run(test: &Test) -> Result<()> {
         Test::Flooding(options) => options.run(&stop),
         Test::Mesh(options) => options.run(&stop),
         Test::Learning(options) => options.run(&stop),
+        Test::Addresses(options) => options.run(&stop),
         Test::Clean | Test::Compare { .. } | Test::PortLoop { .. } => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of switching on real namespaces, each short and small. As root; elsewhere skipped.
 
+use bench::addresses;
 use bench::device::{Kind, Settings};
 use bench::flooding::{self, To};
 use bench::lan::{Lan, Stream};
@@ -118,4 +119,33 @@ fn one_generator_can_follow_another_at_once() {
     let all = || jobs.into_iter().try_fold(None, |_, job| load::send_together(vec![job]).map(Some));
     let course = lan.measure(Load::Socket.clock(), &stop, || Ok(all()?.expect("some jobs"))).expect("no refusal");
     assert_eq!((course.received(0), course.received(1)), (0, 200));
+}
+
+#[test]
+fn frames_between_many_learned_addresses_are_not_flooded() {
+    let Some(settings) = settings() else { return };
+    for kind in installed([Kind::Bridge, Kind::Switchd], &settings) {
+        let plan = addresses::Plan {
+            counts: vec![1, 600],
+            room: 65_536,
+            load: Load::Socket,
+            len: 60,
+            rate_pps: Some(10_000.0),
+            time: Duration::from_millis(500),
+            teach_pps: 5_000.0,
+        };
+        let points = addresses::run(kind, &plan, &settings, &Stop::default()).expect("both trials");
+        assert_eq!(points.iter().map(|p| p.addresses).collect::<Vec<_>>(), plan.counts);
+        for point in &points {
+            assert!(point.counts() && point.flooded == 0.0, "{point:?}");
+            assert!((8_000.0..12_000.0).contains(&point.delivered_pps) && point.loss < 0.1, "{point:?}");
+            assert!((0.8..1.2).contains(&point.ratio), "{point:?}");
+        }
+        // A table that holds fewer addresses than are in use cannot be taught: that must not pass for a measurement.
+        if kind == Kind::Switchd {
+            let small = addresses::Plan { counts: vec![600], room: 300, ..plan };
+            let refused = addresses::run(kind, &small, &settings, &Stop::default()).expect_err("too small a table");
+            assert!(refused.to_string().contains("did not learn 600 addresses"), "{refused}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The tests of switching: a module for each with its options, and the way from its results to a report.
 
+pub mod addresses;
 pub mod flooding;
 pub mod learning;
 pub mod mesh;
