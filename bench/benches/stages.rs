@@ -13,7 +13,7 @@ use bed::{NOW_S, Source, conversations, port, stations, table, view};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use switch::limits::{BURST, FRAMES_DEFAULT};
 use switch::path::{self, Burst, Ctx, TxStage};
-use switch::port::{FramePool, Frames, Port, SharedPool};
+use switch::port::{FramePool, Port, SharedPool};
 use switch::stats::WorkerStats;
 use switch::table::fdb::Fdb;
 use switch::table::snapshot::Snapshot;
@@ -63,9 +63,8 @@ impl Stages {
 
     /// Takes a burst through all stages; the time that the one numbered `timed` took.
     fn turn(&mut self, timed: usize) -> Duration {
-        let mut frames = Frames::new();
-        self.source.rx(&mut self.pool, &mut frames);
-        self.burst.fill(port(0), &mut frames);
+        self.source.rx(&mut self.pool, &mut self.burst.frames);
+        self.burst.ingress = port(0);
         let Stages { pool, view, fdb, stats, tx, burst, .. } = self;
         let mut ctx = Ctx { pool, view, fdb, stats, tx, now_s: NOW_S };
         let mut time = Duration::ZERO;

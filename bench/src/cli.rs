@@ -42,6 +42,14 @@ pub enum Test {
     Idle(command::idle::Options),
     /// Round-trip time of small datagrams
     Rtt(Rtt),
+    /// One station to all others: frames that the device must flood, per receiver and against unicast
+    Flooding(command::flooding::Flooding),
+    /// Every station to every other (RFC 2889 full mesh)
+    Mesh(command::mesh::Mesh),
+    /// How many addresses a device learns, and how fast (RFC 2889 address caching capacity and learning rate)
+    Learning(command::learning::Learning),
+    /// Frame rate with one, many and a million addresses in use, all learned before
+    Addresses(command::addresses::Addresses),
     /// Compare two files written with --json: ratios of medians, and which differences are more than noise
     Compare {
         /// The earlier result
@@ -119,7 +127,7 @@ fn settings(device_core: usize, traffic_core: usize, switchd: Option<&PathBuf>, 
     Settings { device_core, traffic_core, switchd: switchd.cloned().unwrap_or_else(beside), mtu }
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Common {
     /// Devices to measure; the first is the one the others are compared with
     #[arg(long, value_delimiter = ',', default_value = DEVICES)]

@@ -157,7 +157,7 @@ impl Series {
 pub fn run(kind: Kind, plan: Plan, settings: &Settings, stop: &Stop) -> Result<Series> {
     Operator::available(kind, settings)?;
     // Twice the room: a table with buckets may refuse single addresses before it is full.
-    let needs = Needs { addresses: Some(plan.entries.saturating_mul(2).min(ENTRIES_MAX)) };
+    let needs = Needs { addresses: Some(plan.entries.saturating_mul(2).min(ENTRIES_MAX)), ..Needs::default() };
     let mut bed = Bed::make_for(kind, needs, settings, stop)?;
     let crowd = Crowd::build(bed.rig(), PORTS)?;
     let operator = Operator::of(kind, bed.rig(), settings)?.on_core(plan.core);

@@ -8,6 +8,7 @@
 //! Unsafe code is confined to [`load`] (AF_XDP rings) and [`bpf`] (libbpf's calls).
 #![deny(unsafe_code)]
 
+pub mod addresses;
 #[allow(unsafe_code)]
 pub mod bpf;
 pub mod campaign;
@@ -18,10 +19,14 @@ pub mod device;
 pub mod disturb;
 pub mod error;
 pub mod facts;
+pub mod flooding;
 pub mod idle;
+pub mod lan;
 pub mod latency;
+pub mod learning;
 #[allow(unsafe_code)]
 pub mod load;
+pub mod mesh;
 pub mod netns;
 pub mod progress;
 pub mod publish;

@@ -50,6 +50,10 @@ fn run(test: &Test) -> Result<()> {
         Test::Tcp(options) => command::tcp::run(options, &stop),
         Test::Disturb(options) => command::disturb::run(options, &stop),
         Test::Idle(options) => command::idle::run(options, &stop),
+        Test::Flooding(options) => options.run(&stop),
+        Test::Mesh(options) => options.run(&stop),
+        Test::Learning(options) => options.run(&stop),
+        Test::Addresses(options) => options.run(&stop),
         Test::Rtt(options) => command::rtt::run(options, &stop),
         Test::Clean | Test::Compare { .. } | Test::Report { .. } | Test::PortLoop { .. } => Ok(()),
     }

@@ -79,7 +79,11 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-fn enter(netns: &str) -> Result<()> {
+/// Moves the calling thread, one of [`spawn`]'s, into another namespace. What it opened before stays where it is.
+///
+/// # Errors
+/// [`Error::Io`] when the namespace cannot be entered.
+pub fn enter(netns: &str) -> Result<()> {
     let path = PathBuf::from("/run/netns").join(netns);
     let what = || format!("enter network namespace {netns}");
     let file = File::open(&path).map_err(|e| Error::io(what(), e))?;

@@ -3,6 +3,7 @@
 //! ```text
 //!   A: a0 <----> sA :H: sB <----> b0 :B        switched
 //!   A: a0 <-----------------------> b0 :B      direct
+//!   C2: b0 <---> s2 :H  and so on              further stations, for tests of more than two ports
 //! ```
 //!
 //! The device under test lives in H, so nothing touches the machine's own namespace. A setting left on a veth (threaded
@@ -31,6 +32,9 @@ pub const HOST_A_IF: &str = "sA";
 /// Host end of B's veth, in H.
 pub const HOST_B_IF: &str = "sB";
 
+/// Most stations of a rig: more would need more addresses and ports than any test has use for.
+pub const STATIONS_MAX: u16 = 64;
+
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// How A and B are joined.
@@ -53,14 +57,33 @@ pub struct Shape {
     pub container_tx_off: bool,
 }
 
-/// What a test needs beyond a device as it comes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a test needs beyond two stations and a device as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
+    /// Stations joined by the device, 2 to [`STATIONS_MAX`]; A and B are the first two.
+    pub stations: u16,
     /// Addresses the device shall have room for; `None` for its own default.
     pub addresses: Option<u32>,
 }
 
-/// Three namespaces and their veths. Dropping it removes all of it.
+impl Default for Needs {
+    fn default() -> Self {
+        Needs { stations: 2, addresses: None }
+    }
+}
+
+/// A namespace with one interface, and the other end of its veth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Name of the namespace.
+    pub netns: String,
+    /// Its interface there.
+    pub interface: &'static str,
+    /// The host end in H.
+    pub host: String,
+}
+
+/// Namespaces and their veths. Dropping it removes all of it.
 #[derive(Debug)]
 pub struct Rig {
     stem: String,
@@ -72,7 +95,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Builds a fresh rig for a device as it comes.
+    /// Builds a fresh rig of two stations.
     ///
     /// # Errors
     /// As [`Rig::build_for`].
@@ -80,16 +103,17 @@ impl Rig {
         Self::build_for(shape, Needs::default())
     }
 
-    /// Builds a fresh rig.
+    /// Builds a fresh rig. Stations beyond A and B have no IP address.
     ///
     /// # Errors
     /// [`Error::Command`] when `ip` or `ethtool` refuse (root is needed), [`Error::Io`] for the run directory.
     pub fn build_for(shape: Shape, needs: Needs) -> Result<Self> {
+        let needs = Needs { stations: needs.stations.clamp(2, STATIONS_MAX), ..needs };
         let stem = format!("{PREFIX}{}-{}", std::process::id(), SERIAL.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&stem);
         std::fs::create_dir(&dir).map_err(|e| Error::io(format!("create {}", dir.display()), e))?;
         let rig = Rig { stem, dir, needs, shape };
-        for name in [rig.a(), rig.b(), rig.h()] {
+        for name in rig.namespaces() {
             cmd(["ip", "netns", "add", &name]).run()?;
             // No router solicitations or duplicate-address probes among the counted frames.
             let quiet = "for c in all default; do echo 1 > /proc/sys/net/ipv6/conf/$c/disable_ipv6; done; \
@@ -100,8 +124,9 @@ impl Rig {
         }
         match shape.topology {
             Topology::Switched => {
-                rig.join((&rig.h(), HOST_A_IF), (&rig.a(), A_IF))?;
-                rig.join((&rig.h(), HOST_B_IF), (&rig.b(), B_IF))?;
+                for station in rig.stations() {
+                    rig.join((&rig.h(), &station.host), (&station.netns, station.interface))?;
+                }
             }
             Topology::Direct => rig.join((&rig.b(), B_IF), (&rig.a(), A_IF))?,
         }
@@ -134,6 +159,29 @@ impl Rig {
         format!("{}-C", self.stem)
     }
 
+    /// The station of this number: A is 0, B is 1.
+    pub fn station(&self, number: u16) -> Station {
+        match number {
+            0 => Station { netns: self.a(), interface: A_IF, host: HOST_A_IF.to_owned() },
+            1 => Station { netns: self.b(), interface: B_IF, host: HOST_B_IF.to_owned() },
+            n => Station { netns: format!("{}-C{n}", self.stem), interface: B_IF, host: format!("s{n}") },
+        }
+    }
+
+    /// All stations, A and B first.
+    pub fn stations(&self) -> impl Iterator<Item = Station> {
+        (0..self.needs.stations).map(|number| self.station(number))
+    }
+
+    /// The host ends that a device joins, in the order of the stations.
+    pub fn host_ends(&self) -> Vec<String> {
+        self.stations().map(|station| station.host).collect()
+    }
+
+    fn namespaces(&self) -> Vec<String> {
+        self.stations().map(|station| station.netns).chain([self.h()]).collect()
+    }
+
     /// A directory for sockets, logs and databases of this trial; removed with the rig.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -152,7 +200,7 @@ impl Rig {
     /// # Errors
     /// [`Error::Io`] or [`Error::Parse`] when sysfs does not tell.
     pub fn b_mac(&self) -> Result<[u8; 6]> {
-        mac(&self.b(), B_IF)
+        self.station(1).mac()
     }
 
     /// Interface index of a0, inside A.
@@ -160,8 +208,7 @@ impl Rig {
     /// # Errors
     /// [`Error::Io`] when the interface is gone.
     pub fn a_index(&self) -> Result<u32> {
-        let text = cmd(["cat", &format!("/sys/class/net/{A_IF}/ifindex")]).in_netns(&self.a()).run()?;
-        text.trim().parse().map_err(|e| Error::Parse { tool: "sysfs", why: format!("ifindex of {A_IF}: {e}") })
+        self.station(0).index()
     }
 
     fn join(&self, left: (&str, &str), right: (&str, &str)) -> Result<()> {
@@ -177,14 +224,36 @@ impl Rig {
     }
 }
 
+impl Station {
+    /// Hardware address of its interface.
+    ///
+    /// # Errors
+    /// [`Error::Command`] or [`Error::Parse`] when sysfs does not tell.
+    pub fn mac(&self) -> Result<[u8; 6]> {
+        let path = format!("/sys/class/net/{}/address", self.interface);
+        let text = cmd(["cat", &path]).in_netns(&self.netns).run()?;
+        parse_mac(&text).ok_or_else(|| Error::Parse { tool: "sysfs", why: format!("{path} has no MAC: {text}") })
+    }
+
+    /// Index of its interface, inside its namespace.
+    ///
+    /// # Errors
+    /// [`Error::Command`] when the interface is gone.
+    pub fn index(&self) -> Result<u32> {
+        let interface = self.interface;
+        let text = cmd(["cat", &format!("/sys/class/net/{interface}/ifindex")]).in_netns(&self.netns).run()?;
+        text.trim().parse().map_err(|e| Error::Parse { tool: "sysfs", why: format!("ifindex of {interface}: {e}") })
+    }
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         // Deleting the host ends first takes both ends of every pair at once; a namespace with a socket still open in
         // it would otherwise keep its interfaces alive.
-        for interface in [HOST_A_IF, HOST_B_IF] {
-            let _ = cmd(["ip", "-n", &self.h(), "link", "del", interface]).run();
+        for interface in self.host_ends() {
+            let _ = cmd(["ip", "-n", &self.h(), "link", "del", &interface]).run();
         }
-        for name in [self.a(), self.b(), self.h()] {
+        for name in self.namespaces() {
             let _ = cmd(["ip", "netns", "del", &name]).run();
         }
         let _ = std::fs::remove_dir_all(&self.dir);

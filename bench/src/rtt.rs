@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 7;
 /// Round trips before the first one that counts.
 const WARM_UP: u64 = 1000;
+/// How long these take at least: a device may adapt itself to the traffic within a second or two.
+const WARM_UP_TIME: Duration = Duration::from_millis(2_500);
 /// Payload: the sequence number and padding to a minimum-size frame.
 const PAYLOAD: usize = 18;
 /// An answer later than this is lost.
@@ -98,6 +100,7 @@ fn ask(count: u64, stop: &Stop) -> Result<(Vec<u64>, u64)> {
     let socket = socket(A_IP, 0)?;
     let what = "round-trip client";
     socket.connect((B_IP, PORT)).map_err(|e| Error::io(what, e))?;
+    let begin = Instant::now();
     let (mut times_ns, mut lost, mut sequence) = (Vec::with_capacity(count as usize), 0, 0u64);
     let (mut request, mut reply) = ([0u8; PAYLOAD], [0u8; PAYLOAD]);
     while (times_ns.len() as u64) < count && lost < MAX_LOST {
@@ -115,7 +118,7 @@ fn ask(count: u64, stop: &Stop) -> Result<(Vec<u64>, u64)> {
         };
         let time = start.elapsed();
         match answered {
-            true if sequence >= WARM_UP => times_ns.push(time.as_nanos() as u64),
+            true if sequence >= WARM_UP && begin.elapsed() >= WARM_UP_TIME => times_ns.push(time.as_nanos() as u64),
             true => {}
             false => lost += 1,
         }

@@ -114,7 +114,7 @@ fn passes(trial: &Trial, loss_limit: f64) -> bool {
 }
 
 /// The highest rate below `top` that `passes`, to `precision` (a share of `top`); 0 when none does.
-fn bisect(top: f64, precision: f64, mut passes: impl FnMut(f64) -> Result<bool>) -> Result<f64> {
+pub(crate) fn bisect(top: f64, precision: f64, mut passes: impl FnMut(f64) -> Result<bool>) -> Result<f64> {
     let (mut low, mut high) = (0.0, top);
     while high - low > top * precision {
         let middle = (low + high) / 2.0;

@@ -4,7 +4,7 @@
 use crate::device::{Kind, Running, Settings};
 use crate::error::Result;
 use crate::latency::Latency;
-use crate::load::{self, Job, Load, Sent, Size, frame};
+use crate::load::{self, Job, Load, Macs, Sent, Size, frame};
 use crate::netns;
 use crate::rig::{A_IF, B_IF, Needs, Rig};
 use crate::sink::{Reading, Sequence, Sink, interface_frames};
@@ -111,7 +111,7 @@ impl Bed {
     pub fn make_for(kind: Kind, needs: Needs, settings: &Settings, stop: &Stop) -> Result<Self> {
         let rig = Rig::build_for(kind.shape(settings), needs)?;
         let running = kind.start(&rig, settings, stop)?;
-        let sink = Sink::install(&rig)?;
+        let sink = Sink::install(&rig.station(1), kind.marks())?;
         stop.sleep(REST)?;
         Ok(Bed { kind, running, sink, rig, traffic_core: settings.traffic_core })
     }
@@ -168,7 +168,9 @@ impl Bed {
             index: self.rig.a_index()?,
             frames: offer.size.pattern().into_iter().map(|len| frame::build(destination, len)).collect(),
             rate_pps: offer.rate_pps,
+            macs: Macs::default(),
             time: offer.time,
+            count: None,
             stop: stop.clone(),
             sent: Arc::new(AtomicU64::new(0)),
         })
@@ -244,7 +246,7 @@ impl Sampler {
 }
 
 fn sample(sent: &AtomicU64, over: &AtomicBool) -> Result<Vec<Second>> {
-    let read = || Ok((Instant::now(), sent.load(Ordering::Relaxed), interface_frames()?));
+    let read = || Ok((Instant::now(), sent.load(Ordering::Relaxed), interface_frames(B_IF)?));
     let (mut seconds, mut last) = (Vec::new(), read()?);
     let mut next = last.0 + Duration::from_secs(1);
     loop {

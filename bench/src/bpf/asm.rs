@@ -39,6 +39,8 @@ pub enum Alu {
     Shl = 0x60,
     /// dst >>= src, unsigned
     Shr = 0x70,
+    /// dst %= src, unsigned
+    Mod = 0x90,
     /// dst ^= src
     Xor = 0xa0,
     /// dst = src
@@ -152,6 +154,11 @@ impl Asm {
     /// The same on the low 32 bits; the high ones become zero.
     pub fn alu32(&mut self, op: Alu, dst: Reg, src: Reg) {
         self.push(CLASS_ALU | FROM_REGISTER | op as u8, dst, src, 0, 0);
+    }
+
+    /// The same with a constant.
+    pub fn alu32_imm(&mut self, op: Alu, dst: Reg, value: u32) {
+        self.push(CLASS_ALU | op as u8, dst, 0, 0, value.cast_signed());
     }
 
     /// dst = imm, 32 bits; the high ones become zero.

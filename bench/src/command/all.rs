@@ -41,8 +41,14 @@ const TESTS: &[Test] = &[
     test("ndr", "ndr", "ndr --loss-percent 0.5 --seconds 1 --verify 1 --verify-seconds 2", [400.0, 25.0]),
     test("latency", "latency", "latency --loss-percent 0.5 --seconds 1", [45.0, 15.0]),
     test("overload", "overload", "overload --loss-percent 0.5 --seconds 1", [40.0, 20.0]),
-    test("tcp", "tcp --seconds 3", "tcp --seconds 1", [5.0, 3.0]),
-    test("rtt", "rtt", "rtt --count 2000", [3.0, 2.0]),
+    test("tcp", "tcp --seconds 3 --mtu 1500,9000,60000 --streams 1,16", "tcp --seconds 1 --streams 1,16", [30.0, 5.0]),
+    test("rtt", "rtt", "rtt --count 2000", [6.0, 5.0]),
+    test("flooding", "flooding", "flooding --seconds 1", [15.0, 9.0]),
+    test("mesh", "mesh", "mesh --seconds 1", [6.0, 4.0]),
+    test("learning", "learning", "learning --most 16384", [120.0, 60.0]),
+    test("addresses", "addresses", "addresses --seconds 1 --counts 1,1000,64000", [60.0, 15.0]),
+    test("idle", "idle", "idle --ports 16 --wakeups 10", [150.0, 20.0]),
+    test("disturb", "disturb", "disturb --loss-percent 0.5 --seconds 1", [40.0, 25.0]),
 ];
 
 impl Test {

@@ -1,10 +1,14 @@
 //! One module per test of `swbench`: from its options to a plan, its trials, its rows; and what runs and reports them
 //! all. Main thread.
 
+pub mod addresses;
 pub mod all;
 pub mod disturb;
+pub mod flooding;
 pub mod idle;
 pub mod latency;
+pub mod learning;
+pub mod mesh;
 pub mod ndr;
 pub mod overload;
 pub mod report;
@@ -12,10 +16,11 @@ pub mod rtt;
 pub mod run;
 pub mod tcp;
 
+use crate::cli::{Common, Prepared};
 use bench::campaign;
 use bench::device::{Kind, Settings};
-use bench::error::Result;
-use bench::load::Size;
+use bench::error::{Error, Result};
+use bench::load::{Load, Size};
 use bench::relative::{Plan, Point, Series};
 use bench::report::Stats;
 use bench::stop::Stop;
@@ -65,4 +70,28 @@ pub fn relative(
 pub fn points_of(series: &[Series], size: Size, multiple: f64) -> Vec<(&Series, &Point)> {
     let of_size = series.iter().filter(|s| s.size == size);
     of_size.flat_map(|s| s.points.iter().filter(|p| p.multiple == multiple).map(move |p| (s, p))).collect()
+}
+
+impl Common {
+    /// As [`Common::prepare`], without the devices for which `fits` is not true; these are named on stderr.
+    fn prepare_if(&self, fits: impl Fn(Kind) -> bool, why: &str, stop: &Stop) -> Result<Prepared> {
+        let (fitting, others): (Vec<Kind>, Vec<Kind>) = self.devices.iter().partition(|kind| fits(**kind));
+        for kind in others {
+            eprintln!("skipped: {}: {why}", kind.name());
+        }
+        if fitting.is_empty() {
+            return Err(Error::Absent { device: "every device", why: format!("{why}; choose with --devices") });
+        }
+        Common { devices: fitting, ..self.clone() }.prepare(1500, stop)
+    }
+
+    /// As [`Common::prepare`], without the devices that are no switches.
+    fn prepare_switches(&self, stop: &Stop) -> Result<Prepared> {
+        self.prepare_if(Kind::is_switch, "it does not learn addresses, or joins two stations only", stop)
+    }
+}
+
+/// The load for a device: what was asked for, or what can reach it.
+fn load_for(kind: Kind, wanted: Load) -> Load {
+    if kind.supports(wanted) { wanted } else { Load::Socket }
 }

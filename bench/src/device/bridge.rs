@@ -4,21 +4,21 @@
 use super::Settings;
 use crate::cmd::{Process, cmd};
 use crate::error::Result;
-use crate::rig::{HOST_A_IF, HOST_B_IF, Rig};
+use crate::rig::Rig;
 use std::path::Path;
 
 /// Where br_netfilter's switches are; one for each family.
 const NF_CALL: &str = "/proc/sys/net/bridge/bridge-nf-call";
 
-/// Enslaves both host ends to a bridge.
+/// Enslaves the host ends to a bridge.
 ///
 /// # Errors
 /// [`crate::error::Error::Command`] when `ip` refuses.
 pub fn start(rig: &Rig) -> Result<Vec<Process>> {
     let h = rig.h();
     cmd(["ip", "-n", &h, "link", "add", "br0", "type", "bridge"]).run()?;
-    for interface in [HOST_A_IF, HOST_B_IF] {
-        cmd(["ip", "-n", &h, "link", "set", interface, "master", "br0"]).run()?;
+    for interface in rig.host_ends() {
+        cmd(["ip", "-n", &h, "link", "set", &interface, "master", "br0"]).run()?;
     }
     cmd(["ip", "-n", &h, "link", "set", "br0", "up"]).run()?;
     Ok(Vec::new())
@@ -47,7 +47,7 @@ pub fn start_nf(rig: &Rig) -> Result<Vec<Process>> {
 /// As [`start`].
 pub fn start_rps(rig: &Rig, settings: &Settings) -> Result<Vec<Process>> {
     let mask = cpu_mask(settings.device_core);
-    for interface in [HOST_A_IF, HOST_B_IF] {
+    for interface in rig.host_ends() {
         let set = format!("echo {mask} > /sys/class/net/{interface}/queues/rx-0/rps_cpus");
         cmd(["sh", "-c", &set]).in_netns(&rig.h()).run()?;
     }

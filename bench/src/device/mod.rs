@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::load::Load;
 use crate::netns;
 use crate::rig::{A_IP, B_IF, B_IP, Rig, Shape, Topology};
+use crate::sink::Marks;
 use crate::stop::Stop;
 use serde::Serialize;
 use std::net::UdpSocket;
@@ -30,10 +31,16 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub enum Kind {
     /// The switch of this project.
     Switchd,
+    /// The same with workers that never sleep: `poll = "spin"`.
+    SwitchdSpin,
+    /// The same with idle cores that do not halt while packets flow: `resume_latency_us = 0`.
+    SwitchdResume,
     /// Open vSwitch, user-space datapath, ports of type afxdp.
     Ovs,
     /// dpdk-testpmd in io mode on net_af_xdp: forwards without looking.
     Testpmd,
+    /// dpdk-testpmd in mac mode: reads the header and writes both addresses.
+    TestpmdMac,
     /// The port layer of this project with nothing between its ports.
     Loop,
     /// The Linux bridge, br_netfilter off.
@@ -67,12 +74,20 @@ pub struct Running {
 }
 
 impl Kind {
+    /// Whether it is the switch of this project, in whatever configuration.
+    pub fn is_switchd(self) -> bool {
+        matches!(self, Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume)
+    }
+
     /// Name in options, tables and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Switchd => "switchd",
+            Kind::SwitchdSpin => "switchd-spin",
+            Kind::SwitchdResume => "switchd-resume",
             Kind::Ovs => "ovs",
             Kind::Testpmd => "testpmd",
+            Kind::TestpmdMac => "testpmd-mac",
             Kind::Loop => "loop",
             Kind::Bridge => "bridge",
             Kind::BridgeNf => "bridge-nf",
@@ -86,13 +101,23 @@ impl Kind {
         load != Load::Flood || !matches!(self, Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire)
     }
 
+    /// By what the sink knows generated frames behind it.
+    pub fn marks(self) -> Marks {
+        if self == Kind::TestpmdMac { Marks::Magic } else { Marks::Source }
+    }
+
+    /// Whether it learns where stations are, floods what it must, and joins more than two of them.
+    pub fn is_switch(self) -> bool {
+        self.is_switchd() || matches!(self, Kind::Ovs | Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps)
+    }
+
     /// The rig it is measured on. Devices that do not complete the partial checksums of a veth get containers that
     /// compute their own.
     pub fn shape(self, settings: &Settings) -> Shape {
         Shape {
             topology: if self == Kind::Wire { Topology::Direct } else { Topology::Switched },
             mtu: settings.mtu,
-            container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd | Kind::Loop),
+            container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd | Kind::TestpmdMac | Kind::Loop),
         }
     }
 
@@ -102,9 +127,9 @@ impl Kind {
     /// [`Error::Absent`] with what to install.
     pub fn available(self, settings: &Settings) -> Result<()> {
         let missing = match self {
-            Kind::Switchd => switchd::missing(settings),
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => switchd::missing(settings),
             Kind::Ovs => ovs::missing(),
-            Kind::Testpmd => testpmd::missing(),
+            Kind::Testpmd | Kind::TestpmdMac => testpmd::missing(),
             Kind::BridgeNf => bridge::missing_nf(),
             Kind::Loop | Kind::Bridge | Kind::BridgeRps | Kind::Wire => None,
         };
@@ -115,9 +140,9 @@ impl Kind {
     pub fn version(self, settings: &Settings) -> String {
         let first_line = |text: Result<String>| text.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
         match self {
-            Kind::Switchd => switchd::version(settings),
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => switchd::version(settings),
             Kind::Ovs => first_line(cmd(["ovs-vswitchd", "--version"]).run()),
-            Kind::Testpmd => testpmd::version(),
+            Kind::Testpmd | Kind::TestpmdMac => testpmd::version(),
             Kind::Loop => format!("swbench {}", env!("CARGO_PKG_VERSION")),
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire => "the kernel's".to_owned(),
         }
@@ -130,9 +155,12 @@ impl Kind {
     /// [`Error::Interrupted`].
     pub fn start(self, rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Running> {
         let processes = match self {
-            Kind::Switchd => switchd::start(rig, settings, stop)?,
+            Kind::Switchd => switchd::start(rig, "", settings, stop)?,
+            Kind::SwitchdSpin => switchd::start(rig, "poll = \"spin\"\n", settings, stop)?,
+            Kind::SwitchdResume => switchd::start(rig, "resume_latency_us = 0\n", settings, stop)?,
             Kind::Ovs => ovs::start(rig, settings, stop)?,
-            Kind::Testpmd => testpmd::start(rig, settings)?,
+            Kind::Testpmd => testpmd::start(testpmd::Mode::Io, rig, settings)?,
+            Kind::TestpmdMac => testpmd::start(testpmd::Mode::Mac, rig, settings)?,
             Kind::Loop => port_loop::start(rig, settings)?,
             Kind::Bridge => bridge::start(rig)?,
             Kind::BridgeNf => bridge::start_nf(rig)?,
@@ -200,7 +228,7 @@ mod tests {
     fn flood_needs_xdp_on_the_host_end() {
         assert!(Kind::Bridge.supports(Load::Socket) && !Kind::Bridge.supports(Load::Flood));
         assert!(!Kind::Wire.supports(Load::Flood) && Kind::Wire.supports(Load::Pktgen));
-        for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd, Kind::Loop] {
+        for kind in [Kind::Switchd, Kind::Ovs, Kind::Testpmd, Kind::TestpmdMac, Kind::Loop] {
             assert!(kind.supports(Load::Flood));
         }
     }

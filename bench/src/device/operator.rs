@@ -36,14 +36,14 @@ impl Operator {
     /// [`Error::Absent`] with the reason.
     pub fn available(kind: Kind, settings: &Settings) -> Result<()> {
         let missing = match kind {
-            Kind::Switchd if !switchctl(settings).is_file() => {
+            kind if kind.is_switchd() && !switchctl(settings).is_file() => {
                 Some(format!("no file {}: build it beside switchd", switchctl(settings).display()))
             }
             Kind::Ovs if !installed("ovs-appctl") => Some("install package openvswitch-switch".to_owned()),
-            Kind::Switchd | Kind::Ovs => None,
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume | Kind::Ovs => None,
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps if installed("bridge") => None,
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps => Some("install package iproute2".to_owned()),
-            Kind::Testpmd | Kind::Loop | Kind::Wire => {
+            Kind::Testpmd | Kind::TestpmdMac | Kind::Loop | Kind::Wire => {
                 Some("it joins two ports and takes no others while it runs".to_owned())
             }
         };
@@ -95,7 +95,9 @@ impl Operator {
                 let words = names.iter().flat_map(|name| ovs_port(name));
                 self.run(ovs::vsctl(&self.h, &self.dir, words.skip(1))).map(drop)
             }
-            Kind::Switchd => self.each(names, |name| self.switchctl(&["add-port", name, "--bridge", SWITCHD_BRIDGE])),
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => {
+                self.each(names, |name| self.switchctl(&["add-port", name, "--bridge", SWITCHD_BRIDGE]))
+            }
             _ => self.each(names, |name| self.ip(&["link", "set", name, "master", BRIDGE])),
         }
     }
@@ -107,7 +109,7 @@ impl Operator {
     pub fn remove_port(&self, name: &str) -> Result<()> {
         let command = match self.kind {
             Kind::Ovs => ovs::vsctl(&self.h, &self.dir, ["del-port", BRIDGE, name]),
-            Kind::Switchd => self.switchctl(&["del-port", name]),
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => self.switchctl(&["del-port", name]),
             _ => self.ip(&["link", "set", name, "nomaster"]),
         };
         self.run(command).map(drop)
@@ -121,7 +123,7 @@ impl Operator {
         let deadline = Instant::now() + UP_LIMIT;
         loop {
             let waiting = match self.kind {
-                Kind::Switchd => self.not_up(names)?,
+                Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => self.not_up(names)?,
                 Kind::Ovs => self.faulty(names)?,
                 _ => return Ok(()),
             };
@@ -142,7 +144,7 @@ impl Operator {
     pub fn stations(&self) -> Result<String> {
         let command = match self.kind {
             Kind::Ovs => ovs::appctl(&self.h, &self.dir, &["fdb/show", BRIDGE])?,
-            Kind::Switchd => self.switchctl(&["--json", "show-fdb"]),
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => self.switchctl(&["--json", "show-fdb"]),
             _ => cmd(["bridge", "-n", &self.h, "fdb", "show", "br", BRIDGE]),
         };
         self.run(command)

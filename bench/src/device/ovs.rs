@@ -1,10 +1,10 @@
-//! Open vSwitch: user-space datapath, both ports of type afxdp in native mode, one poll-mode thread on the device core,
+//! Open vSwitch: user-space datapath, all ports of type afxdp in native mode, one poll-mode thread on the device core,
 //! NORMAL (learning) forwarding. Its sockets and database live in the rig's directory.
 
 use super::{NICE, Settings};
 use crate::cmd::{Cmd, Process, cmd, installed};
 use crate::error::{Error, Result};
-use crate::rig::{HOST_A_IF, HOST_B_IF, Rig};
+use crate::rig::Rig;
 use crate::stop::Stop;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,16 +45,16 @@ pub fn start(rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Vec<Process>
     let switch = switch.on_core(settings.traffic_core).nice(NICE).spawn(&dir.join("ovs-vswitchd.log"))?;
     let mut processes = vec![switch, server];
 
-    let add = |port: &'static str| {
-        ["--", "add-port", "br0", port, "--", "set", "interface", port, "type=afxdp", "options:xdp-mode=native"]
-    };
+    let ports = rig.host_ends();
     let table = rig.needs.addresses.map(|n| format!("other_config:mac-table-size={}", n.clamp(10, TABLE_MAX)));
     let mut words = vec!["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev", "fail-mode=standalone"];
     words.extend(table.as_deref());
-    words.extend(add(HOST_A_IF));
-    words.extend(add(HOST_B_IF));
+    for port in &ports {
+        words.extend(["--", "add-port", "br0", port, "--", "set", "interface", port, "type=afxdp"]);
+        words.push("options:xdp-mode=native");
+    }
     vsctl(&words).map_err(|e| device_error(&format!("{e}; {}", processes[0].log_tail())))?;
-    for port in [HOST_A_IF, HOST_B_IF] {
+    for port in &ports {
         let fault = vsctl(&["get", "interface", port, "error"])?;
         if fault.trim() != "[]" {
             return Err(device_error(&format!("port {port}: {}", fault.trim())));

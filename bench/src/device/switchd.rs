@@ -1,9 +1,9 @@
-//! The switch of this project, with the smallest configuration: one bridge, both host ends, one worker.
+//! The switch of this project, with the smallest configuration: one bridge, all host ends, one worker.
 
 use super::Settings;
 use crate::cmd::{Process, cmd};
 use crate::error::{Error, Result};
-use crate::rig::{HOST_A_IF, HOST_B_IF, Rig};
+use crate::rig::Rig;
 use crate::stop::Stop;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -25,14 +25,16 @@ pub fn version(settings: &Settings) -> String {
     format!("{}, SHA-256 {}", version.trim(), sum.get(..12).unwrap_or("unknown"))
 }
 
-/// Writes the configuration, starts the switch and waits for its readiness notification.
+/// Writes the configuration with `keys` in its `[switch]` table, starts the switch, waits for its readiness
+/// notification.
 ///
 /// # Errors
 /// [`Error::Device`] when it ends or is not ready in time, [`Error::Io`], [`Error::Command`], [`Error::Interrupted`].
-pub fn start(rig: &Rig, settings: &Settings, stop: &Stop) -> Result<Vec<Process>> {
+pub fn start(rig: &Rig, keys: &str, settings: &Settings, stop: &Stop) -> Result<Vec<Process>> {
     let dir = rig.dir();
     let config = dir.join("switchd.toml");
-    let text = config_text(&dir.join("control.sock"), settings.device_core, rig.needs.addresses);
+    let (socket, ends) = (dir.join("control.sock"), rig.host_ends());
+    let text = config_text(&socket, settings.device_core, keys, rig.needs.addresses, &ends);
     std::fs::write(&config, text).map_err(|e| Error::io(format!("write {}", config.display()), e))?;
 
     let notify = dir.join("notify.sock");
@@ -65,14 +67,21 @@ fn await_ready(socket: &UnixDatagram, process: &mut Process, stop: &Stop) -> Res
 }
 
 /// The configuration file of a trial.
-fn config_text(control_socket: &Path, core: usize, addresses: Option<u32>) -> String {
+fn config_text(
+    control_socket: &Path,
+    core: usize,
+    keys: &str,
+    addresses: Option<u32>,
+    interfaces: &[String],
+) -> String {
     let mut text =
         format!("[switch]\ncontrol_socket = {:?}\nworkers = [{core}]\n", control_socket.display().to_string());
+    text.push_str(keys);
     if let Some(addresses) = addresses {
         text.push_str(&format!("fdb_entries = {addresses}\n"));
     }
     text.push_str("[[bridge]]\nname = \"bench\"\n");
-    for interface in [HOST_A_IF, HOST_B_IF] {
+    for interface in interfaces {
         text.push_str(&format!("[[port]]\ninterface = \"{interface}\"\nbridge = \"bench\"\n"));
     }
     text
@@ -83,11 +92,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_names_both_ports_and_the_core() {
-        let text = config_text(Path::new("/tmp/x/control.sock"), 3, None);
-        assert!(text.contains("control_socket = \"/tmp/x/control.sock\"\nworkers = [3]\n"));
-        assert_eq!(text.matches("[[port]]").count(), 2);
-        assert_eq!(text.matches("bridge = \"bench\"").count(), 2);
-        assert!(config_text(Path::new("x"), 3, Some(9)).contains("workers = [3]\nfdb_entries = 9\n"));
+    fn the_configuration_names_all_ports_and_the_core() {
+        let ends = ["sA", "sB", "s2"].map(str::to_owned);
+        let text = config_text(Path::new("/tmp/x/control.sock"), 3, "poll = \"spin\"\n", None, &ends);
+        assert!(text.contains("control_socket = \"/tmp/x/control.sock\"\nworkers = [3]\npoll = \"spin\"\n[[bridge]]"));
+        assert_eq!(text.matches("[[port]]").count(), 3);
+        assert_eq!(text.matches("bridge = \"bench\"").count(), 3);
+        assert!(config_text(Path::new("x"), 3, "", Some(9), &ends).contains("workers = [3]\nfdb_entries = 9\n"));
     }
 }

@@ -2,9 +2,10 @@
 //! frames from the kernel's own page pool, and the program stamps them and redirects them into the veth, so no skb is
 //! made on the way (Documentation/bpf/bpf_prog_run.rst). The far end must run XDP, or the kernel drops the frames.
 
+use super::address::{self, Choice};
 use super::frame::{self, CHECKSUM_AT, SECOND_NS, SECONDS_AT, SEQUENCE_AT, STAMP_END, SUBSECONDS_AT};
-use super::{Job, Load, Sent, Watch, fault};
-use crate::bpf::asm::{Alu, Asm, Helper, Insn, When, Width};
+use super::{Job, Load, Macs, Sent, Watch, fault};
+use crate::bpf::asm::{Alu, Asm, Helper, Insn, Reg, When, Width};
 use crate::bpf::{Kind, Map, Program};
 use crate::error::Result;
 use std::sync::atomic::Ordering;
@@ -70,10 +71,10 @@ pub fn send(job: &Job) -> Result<Sent> {
     let group = group(job.rate_pps);
     start[state::INTERVAL] = job.rate_pps.map_or(0, |rate| interval(rate / f64::from(group)));
     shared.write(&start).map_err(bad("set the schedule"))?;
-    let code = instructions(job.index, shared.fd(), frame::checksum_base(model), group);
+    let code = instructions(job.index, shared.fd(), frame::checksum_base(model), group, job.macs);
     let program = Program::load(Kind::Xdp, c"swbench_flood", &code).map_err(bad("load the XDP program"))?;
     let (mut frames, watch) = (0u64, Watch::start());
-    let mut next = job.rate_pps.map_or(FIRST_RUN, |rate| paced_run(rate, job.time, 0));
+    let mut next = job.rate_pps.map_or(FIRST_RUN, |rate| paced_run(rate, job.time, 0)).min(job.left(0));
     while !job.stop.raised() && next > 0 {
         let begun = watch.elapsed();
         program.run_live(model, next as i32, batch(job.rate_pps)).map_err(bad("run live frames"))?;
@@ -84,6 +85,7 @@ pub fn send(job: &Job) -> Result<Sent> {
             Some(rate) => paced_run(rate, job.time, frames),
             None => next_run(next, now - begun, job.time.saturating_sub(now)),
         };
+        next = next.min(job.left(frames));
     }
     let end = shared.read().map_err(bad("read the program's state"))?;
     let time_ns =
@@ -121,9 +123,9 @@ fn next_run(frames: u64, took: Duration, left: Duration) -> u64 {
     if wanted < u64::from(BATCH) { 0 } else { wanted.min(i32::MAX as u64) }
 }
 
-/// Waits for the moment of a group at its first frame, stamps every frame as [`frame::stamp`] does, and returns
-/// `bpf_redirect(index, 0)`.
-fn instructions(index: u32, shared: i32, checksum_base: u32, group: u32) -> Vec<Insn> {
+/// Waits for the moment of a group at its first frame, writes addresses into every frame as [`Macs::write`] does and
+/// stamps it as [`frame::stamp`] does, and returns `bpf_redirect(index, 0)`.
+fn instructions(index: u32, shared: i32, checksum_base: u32, group: u32, macs: Macs) -> Vec<Insn> {
     let mut asm = Asm::default();
     let (send, timed) = (asm.label(), asm.label());
     asm.load(Width::Word, 7, 1, XDP_DATA);
@@ -139,6 +141,8 @@ fn instructions(index: u32, shared: i32, checksum_base: u32, group: u32) -> Vec<
     wait(&mut asm);
     take_time(&mut asm);
     asm.place(timed);
+    write_address(&mut asm, macs.destination, 0);
+    write_address(&mut asm, macs.source, 6);
     write_stamp(&mut asm, checksum_base);
     asm.place(send);
     asm.set32(1, index);
@@ -204,6 +208,48 @@ fn take_time(asm: &mut Asm) {
     }
 }
 
+/// Writes the address of the next frame at `place` of the frame at r7; r6 is the state.
+fn write_address(asm: &mut Asm, choice: Choice, place: i16) {
+    let group = match choice {
+        Choice::Built => return,
+        Choice::InTurn(group) | Choice::Random(group) => group,
+    };
+    asm.load(Width::Double, 1, 6, at(state::SEQUENCE));
+    // r1 = the number within the group
+    asm.alu32(Alu::Mov, 1, 1);
+    asm.set32(3, group.count.max(1));
+    if let Choice::Random(_) = choice {
+        mix(asm, 1, 2);
+        asm.alu(Alu::Mul, 1, 3);
+        asm.alu_imm(Alu::Shr, 1, 32);
+    } else {
+        asm.alu(Alu::Mod, 1, 3);
+    }
+    asm.alu32_imm(Alu::Xor, 1, u32::from(group.id) << address::GROUP_SHIFT);
+    mix(asm, 1, 2);
+    let [a, b, ..] = group.address(0);
+    asm.store_imm(Width::Half, 7, place, i32::from(u16::from_ne_bytes([a, b])));
+    // Two halves, since the place of a word here would not be a multiple of 4.
+    for (at, shift) in if cfg!(target_endian = "little") { [(2, 0), (4, 16)] } else { [(2, 16), (4, 0)] } {
+        asm.alu(Alu::Mov, 2, 1);
+        asm.alu_imm(Alu::Shr, 2, shift);
+        asm.store(Width::Half, 7, place + at, 2);
+    }
+}
+
+/// [`address::mix`] of the low 32 bits of a register.
+fn mix(asm: &mut Asm, register: Reg, scratch: Reg) {
+    let [first, second] = address::MULTIPLIERS.map(Some);
+    for (shift, multiplier) in address::SHIFTS.into_iter().zip([first, second, None]) {
+        asm.alu32(Alu::Mov, scratch, register);
+        asm.alu32_imm(Alu::Shr, scratch, shift);
+        asm.alu32(Alu::Xor, register, scratch);
+        if let Some(multiplier) = multiplier {
+            asm.alu32_imm(Alu::Mul, register, multiplier);
+        }
+    }
+}
+
 /// Numbers and stamps the frame at r7; r6 is the state.
 fn write_stamp(asm: &mut Asm, checksum_base: u32) {
     let some = asm.label();
@@ -236,6 +282,7 @@ fn write_stamp(asm: &mut Asm, checksum_base: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::address::Group;
 
     #[test]
     fn calls_grow_to_their_full_length_and_end_in_time() {
@@ -249,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_program_redirects_to_the_interface_and_exits() {
-        let code = instructions(7, 3, 0, 1);
+        let code = instructions(7, 3, 0, 1, Macs::default());
         let [.., index, _, call, exit] = code.as_slice() else { panic!("too short") };
         assert_eq!((index.code, index.dst, index.imm), (0xb4, 1, 7));
         assert_eq!((call.code, call.imm, exit.code), (0x85, 23, 0x95));
@@ -262,11 +309,14 @@ mod tests {
             println!("SKIPPED: bench: the flood load's program: needs root");
             return;
         }
-        for group in [1, 8] {
+        let (few, many) = (Group { id: 1, count: 7 }, Group { id: 2, count: 1_000_000 });
+        let random = Macs { destination: Choice::Random(many), source: Choice::Random(few) };
+        let in_turn = Macs { destination: Choice::Built, source: Choice::InTurn(few) };
+        for (group, macs) in [(1, Macs::default()), (8, random), (1, in_turn)] {
             let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
             let base = frame::checksum_base(&frame);
             let shared = Map::shared(c"swbench_test", state::WORDS).unwrap();
-            let code = instructions(1, shared.fd(), base, group);
+            let code = instructions(1, shared.fd(), base, group, macs);
             let program = Program::load(Kind::Xdp, c"swbench_test", &code).unwrap();
             let mut last_ns = 0;
             for sequence in 0..1000 {
@@ -279,7 +329,8 @@ mod tests {
                     last_ns = time_ns;
                 }
                 assert_eq!(time_ns, last_ns, "one time for a group of {group}");
-                let mut same = frame.clone();
+                let mut same = frame::build([2, 0, 0, 0, 0, 7], 60);
+                macs.write(&mut same, sequence);
                 frame::stamp(&mut same, base, sequence, time_ns);
                 assert_eq!(frame, same);
             }
@@ -309,7 +360,8 @@ mod tests {
         }
         let mut frame = frame::build([2, 0, 0, 0, 0, 7], 60);
         let shared = Map::shared(c"swbench_test", state::WORDS).unwrap();
-        let program = Program::load(Kind::Xdp, c"swbench_test", &instructions(1, shared.fd(), 0, 1)).unwrap();
+        let program =
+            Program::load(Kind::Xdp, c"swbench_test", &instructions(1, shared.fd(), 0, 1, Macs::default())).unwrap();
         let mut words = [0u64; state::WORDS];
         words[state::INTERVAL] = interval(RATE_MIN);
         let wait_ns = SECOND_NS / RATE_MIN as u64;

@@ -49,12 +49,16 @@ pub enum Clock {
 /// Builds the frame of `len` bytes (Ethernet header included, FCS not) to `destination`, its sequence number and time
 /// zero; `len` is clamped to [`MIN_LEN`]..=[`MAX_LEN`].
 pub fn build(destination: [u8; 6], len: usize) -> Vec<u8> {
+    between(SOURCE_MAC, destination, len)
+}
+
+/// The same from another source than [`SOURCE_MAC`].
+pub fn between(source: [u8; 6], destination: [u8; 6], len: usize) -> Vec<u8> {
     let mut payload = vec![0u8; len.clamp(MIN_LEN, MAX_LEN) - HEADERS];
     for (byte, magic) in payload.iter_mut().zip(MAGIC.to_be_bytes()) {
         *byte = magic;
     }
-    let builder =
-        PacketBuilder::ethernet2(SOURCE_MAC, destination).ipv4(A_IP.octets(), B_IP.octets(), 64).udp(PORT, PORT);
+    let builder = PacketBuilder::ethernet2(source, destination).ipv4(A_IP.octets(), B_IP.octets(), 64).udp(PORT, PORT);
     let mut frame = Vec::with_capacity(builder.size(payload.len()));
     // Writing to a Vec cannot fail, and the length was clamped above.
     let _ = builder.write(&mut frame, &payload);

@@ -4,6 +4,7 @@
 //! Every frame has a sequence number and the time of its sending ([`frame`]). Unsafe code stands in [`socket`], which
 //! drives AF_XDP rings; [`flood`] runs a program of [`crate::bpf`].
 
+pub mod address;
 pub mod flood;
 pub mod frame;
 pub mod pace;
@@ -11,6 +12,7 @@ pub mod pktgen;
 pub mod size;
 pub mod socket;
 
+pub use address::Macs;
 pub use size::{Size, Sizes};
 
 use crate::error::{Error, Result};
@@ -32,6 +34,13 @@ pub enum Load {
     Flood,
     /// The kernel's own packet generator: an skb per frame, made in the kernel, without a socket.
     Pktgen,
+}
+
+impl Job {
+    /// Frames that may still be sent when `sent` are gone.
+    fn left(&self, sent: u64) -> u64 {
+        self.count.map_or(u64::MAX, |count| count.saturating_sub(sent))
+    }
 }
 
 impl Load {
@@ -118,8 +127,12 @@ pub struct Job {
     pub frames: Vec<Vec<u8>>,
     /// Frames per second; `None` for as many as possible.
     pub rate_pps: Option<f64>,
+    /// Addresses that frames get before they are sent.
+    pub macs: Macs,
     /// How long to send.
     pub time: Duration,
+    /// Ends the job when this many frames are sent; then `time` is no more than a limit.
+    pub count: Option<u64>,
     /// Ends the job early.
     pub stop: Stop,
     /// Frames handed to the kernel so far, readable from other threads meanwhile.
@@ -176,6 +189,17 @@ pub fn start(load: Load, job: Job) -> Result<JoinHandle<Result<Sent>>> {
         Load::Flood => flood::send(&job),
         Load::Pktgen => pktgen::send(&job),
     })
+}
+
+/// Runs socket loads of several stations on one thread, a burst of each in turn, so that all of them send at any moment
+/// although they share one core. Namespace and core are those of the first job.
+///
+/// # Errors
+/// As [`start`] and [`socket::send`].
+pub fn send_together(jobs: Vec<Job>) -> Result<Sent> {
+    let Some(first) = jobs.first() else { return Err(fault(Load::Socket, "no job")) };
+    let (netns, core) = (first.netns.clone(), first.core);
+    netns::run(&netns, Some(core), move || socket::send_all(&jobs))
 }
 
 /// A [`Error::Generator`] of `load`.

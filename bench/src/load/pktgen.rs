@@ -135,8 +135,11 @@ fn commands(job: &Job) -> Result<Vec<String>> {
         let bytes = frame.get(at..at + 6).unwrap_or_default();
         bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
     };
+    if !job.macs.built() {
+        return Err(bad("it sends frames of one source and destination here; use socket load"));
+    }
     // A count of 0 is no end. A veth takes every skb for itself, so none may be sent twice (clone_skb, burst).
-    let mut commands = vec!["count 0".to_owned(), "clone_skb 0".into(), "burst 1".into()];
+    let mut commands = vec![format!("count {}", job.count.unwrap_or(0)), "clone_skb 0".into(), "burst 1".into()];
     commands.push(format!("pkt_size {}", frame.len()));
     commands.push(job.rate_pps.map_or("delay 0".into(), |rate| format!("ratep {}", rate.round().max(1.0))));
     commands.extend([format!("dst_mac {}", mac(0)), format!("src_mac {}", mac(6))]);
@@ -206,7 +209,7 @@ fn bad(why: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::frame;
+    use crate::load::{Macs, frame};
     use crate::stop::Stop;
 
     /// As the kernel writes it (net/core/pktgen.c, `pktgen_if_show` and `show_results`).
@@ -222,7 +225,9 @@ mod tests {
             index: 2,
             frames: vec![frame::build([2, 0, 0, 0, 0, 7], 512)],
             rate_pps,
+            macs: Macs::default(),
             time: Duration::from_secs(1),
+            count: None,
             stop: Stop::default(),
             sent: Default::default(),
         }

@@ -2,8 +2,9 @@
 //! frame sent by a program in the container would.
 
 use super::pace::Pace;
-use super::{Job, Load, Sent, Watch, fault, frame};
-use crate::error::{Error, Result};
+use super::{Job, Load, Macs, Sent, Watch, fault, frame};
+use crate::error::Result;
+use crate::netns;
 use crate::sink::now_ns;
 use rustix::time::ClockId;
 use std::fmt::Display;
@@ -29,7 +30,8 @@ const CHUNK: u32 = 2048;
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
 /// Send buffer wanted, bytes: the default keeps fewer than 100 frames in flight.
 const SEND_BUFFER: libc::c_int = 8 << 20;
-/// How long, and how often, a queue is tried that another socket holds.
+/// How long the kernel may take to let go of the interface after an earlier socket there was closed: it does that in a
+/// work item, which waits for the other work of a busy core.
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const BUSY_STEP: Duration = Duration::from_millis(20);
 /// How long to wait at the end for the ring to empty.
@@ -45,6 +47,8 @@ struct Sender {
     free: Vec<FrameDesc>,
     /// Frames to send in turn, each with what a stamp adds to its checksum.
     models: Vec<(Vec<u8>, u32)>,
+    /// Addresses to write into each.
+    macs: Macs,
     umem: Umem,
     /// Kept for their Drop only: libxdp wants every ring alive until the socket is gone.
     _rest: (RxQueue, FillQueue),
@@ -55,43 +59,81 @@ struct Sender {
 /// # Errors
 /// [`crate::error::Error::Generator`] when the socket is refused or a send fails for good.
 pub fn send(job: &Job) -> Result<Sent> {
-    let mut sender = open_when_free(job)?;
-    let pace = Pace::new(job.rate_pps, job.time);
-    let (mut submitted, watch) = (0u64, Watch::start());
-    while let Some(due) = pace.due(watch.elapsed(), submitted, BURST) {
-        if job.stop.raised() {
-            break;
+    send_all(std::slice::from_ref(job))
+}
+
+/// Runs several loads in turn, a burst of each, on the calling thread. It moves from namespace to namespace to open a
+/// socket in each. The frames of the result are those of all.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_all(jobs: &[Job]) -> Result<Sent> {
+    let mut runs = Vec::new();
+    for job in jobs {
+        if jobs.len() > 1 {
+            netns::enter(&job.netns)?;
         }
-        sender.reclaim();
-        submitted += sender.submit(due, submitted) as u64;
-        sender.kick()?;
-        job.sent.store(submitted, Ordering::Relaxed);
+        runs.push(Run { job, sender: Sender::open(job)?, pace: Pace::new(job.rate_pps, job.time), submitted: 0 });
     }
-    let sent = watch.sent(submitted);
-    let left = sender.drain()?;
-    let frames = submitted - u64::from(left);
-    job.sent.store(frames, Ordering::Relaxed);
+    let watch = Watch::start();
+    let mut going = true;
+    while going {
+        going = false;
+        for run in &mut runs {
+            going |= run.step(watch.elapsed())?;
+        }
+    }
+    let sent = watch.sent(0);
+    let mut frames = 0;
+    for run in runs {
+        frames += run.finish()?;
+    }
     Ok(Sent { frames, ..sent })
 }
 
-/// Opens the sender, and waits for the queue where the one of an earlier load still holds it: the kernel lets go of a
-/// closed socket from a work item that waits for the lock of all network configuration.
-fn open_when_free(job: &Job) -> Result<Sender> {
-    let start = Instant::now();
-    loop {
-        match Sender::open(job) {
-            Err(Error::Io { source, .. })
-                if source.raw_os_error() == Some(libc::EBUSY) && start.elapsed() < BUSY_LIMIT && !job.stop.raised() =>
-            {
-                std::thread::sleep(BUSY_STEP);
-            }
-            other => return other,
-        }
+/// A load that is running.
+struct Run<'a> {
+    job: &'a Job,
+    sender: Sender,
+    pace: Pace,
+    submitted: u64,
+}
+
+impl Run<'_> {
+    /// Sends what is due, a burst at most; says whether there is more to come.
+    fn step(&mut self, elapsed: Duration) -> Result<bool> {
+        let left = self.job.left(self.submitted);
+        let due = self.pace.due(elapsed, self.submitted, BURST);
+        let Some(due) = due.filter(|_| left > 0 && !self.job.stop.raised()) else { return Ok(false) };
+        self.sender.reclaim();
+        self.submitted += self.sender.submit(left.min(due as u64) as usize, self.submitted) as u64;
+        self.sender.kick()?;
+        self.job.sent.store(self.submitted, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Waits for the last frames; returns how many were sent.
+    fn finish(mut self) -> Result<u64> {
+        let frames = self.submitted - u64::from(self.sender.drain()?);
+        self.job.sent.store(frames, Ordering::Relaxed);
+        Ok(frames)
     }
 }
 
 impl Sender {
     fn open(job: &Job) -> Result<Self> {
+        let deadline = Instant::now() + BUSY_LIMIT;
+        loop {
+            if let Some(sender) = Self::try_open(job, Instant::now() < deadline)? {
+                return Ok(sender);
+            }
+            std::thread::sleep(BUSY_STEP);
+        }
+    }
+
+    /// `None` when another socket still has the interface's queue; without patience that is an error. A pool whose
+    /// socket was refused is not used again.
+    fn try_open(job: &Job, patient: bool) -> Result<Option<Self>> {
         let interface: Interface = job.interface.parse().map_err(bad)?;
         let frames = NonZeroU32::new(FRAMES).ok_or_else(|| bad("empty pool"))?;
         let (umem, mut template) = Umem::new(pool_config()?, frames, false).map_err(bad)?;
@@ -102,8 +144,10 @@ impl Sender {
             data.cursor().write_all(first).map_err(bad)?;
         }
         // SAFETY: the first socket of this pool, and libxdp loads no program (the flag is set in socket_config).
-        let (tx, rx, rings) =
-            unsafe { Socket::new(socket_config()?, &umem, &interface, 0) }.map_err(|e| refused(&e))?;
+        let (tx, rx, rings) = match unsafe { Socket::new(socket_config()?, &umem, &interface, 0) } {
+            Err(e) if patient && is_busy(&e) => return Ok(None),
+            answer => answer.map_err(|e| bad(chain(&e)))?,
+        };
         let (fill, completed) = rings.ok_or_else(|| bad("no completion ring"))?;
         let fd = tx.fd().as_raw_fd();
         set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, SEND_BUFFER).map_err(bad)?;
@@ -111,7 +155,7 @@ impl Sender {
         let _ = set_option(fd, libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, BURST as libc::c_int);
         let free = template.clone();
         let models = job.frames.iter().map(|frame| (frame.clone(), frame::checksum_base(frame))).collect();
-        Ok(Sender { tx, completed, template, free, models, umem, _rest: (rx, fill) })
+        Ok(Some(Sender { tx, completed, template, free, models, macs: job.macs, umem, _rest: (rx, fill) }))
     }
 
     /// Takes back the frames the kernel has finished with.
@@ -148,6 +192,7 @@ impl Sender {
                 data.contents_mut()[..frame::STAMP_END].copy_from_slice(&model[..frame::STAMP_END]);
                 turn = if turn + 1 == self.models.len() { 0 } else { turn + 1 };
             }
+            self.macs.write(data.contents_mut(), sequence as u32);
             frame::stamp(data.contents_mut(), *checksum_base, sequence as u32, now_ns);
         }
         let Some(batch) = self.free.get(first..) else { return 0 };
@@ -207,16 +252,15 @@ fn set_option(fd: RawFd, level: libc::c_int, name: libc::c_int, value: libc::c_i
     if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Why there is no socket; of the system's answers only "busy" is kept as such.
-fn refused(error: &dyn std::error::Error) -> Error {
-    match error.source().and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error()) {
-        Some(libc::EBUSY) => Error::io("make an AF_XDP socket", std::io::Error::from_raw_os_error(libc::EBUSY)),
-        _ => bad(chain(error)),
-    }
+fn bad(why: impl Display) -> crate::error::Error {
+    fault(Load::Socket, format!("AF_XDP socket: {why}"))
 }
 
-fn bad(why: impl Display) -> Error {
-    fault(Load::Socket, format!("AF_XDP socket: {why}"))
+/// Whether another socket still has the interface's queue.
+fn is_busy(error: &(dyn std::error::Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    let mut numbers = causes.filter_map(|e| e.downcast_ref::<std::io::Error>()?.raw_os_error());
+    numbers.any(|number| number == libc::EBUSY)
 }
 
 /// An error with its causes, in one line.

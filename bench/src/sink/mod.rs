@@ -1,6 +1,6 @@
-//! The receiving end: a BPF program at the ingress of b0 that reads every generated frame's sequence number and time
-//! and drops the frame before the stack of B sees it. Exact to the frame. Main thread; [`interface_frames`] on any
-//! thread inside the namespace.
+//! The receiving end: a BPF program at the ingress of a station's interface (b0 of most tests) that reads every
+//! generated frame's sequence number and time and drops the frame before the station's stack sees it. Exact to the
+//! frame. Main thread; [`interface_frames`] on any thread inside the namespace.
 //!
 //! It stands where an nftables rule on the ingress hook would (the tcx hook is the one just before), because there it
 //! changes nothing on the way to it: an XDP program on b0 would turn the veth pair's receive path into another one.
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::latency::Histogram;
 use crate::load::frame::{Clock, SECOND_NS};
 use crate::netns;
-use crate::rig::{B_IF, Rig};
+use crate::rig::{B_IF, Station};
 use crate::stop::Stop;
 use program::{STATE_WORDS, TALLY_WORDS, state, tally};
 use rustix::time::{ClockId, clock_gettime};
@@ -27,10 +27,19 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// Tries to read the sink and the interface without a frame in between.
 const QUIET_TRIES: usize = 10;
 
-/// The program in a rig's namespace B, and its maps.
+/// How the sink tells generated frames from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// By their source address: one without a stamp is noticed.
+    Source,
+    /// By the magic of the stamp, whatever their addresses.
+    Magic,
+}
+
+/// The program at a station's interface, and its maps.
 #[derive(Debug)]
 pub struct Sink {
-    netns: String,
+    station: Station,
     core: Core,
     _link: Link,
 }
@@ -71,7 +80,7 @@ pub struct Tally {
 pub struct Reading {
     /// The sink's tallies.
     pub tally: Tally,
-    /// Frames received by b0 since it was made, by the interface's own counter.
+    /// Frames received by the interface since it was made, by its own counter.
     pub interface: u64,
 }
 
@@ -99,16 +108,17 @@ impl Sink {
     ///
     /// # Errors
     /// [`Error::Io`] when the kernel refuses.
-    pub fn install(rig: &Rig) -> Result<Self> {
-        let core = Core::load().map_err(|e| Error::io("load the sink's program", e))?;
+    pub fn install(station: &Station, marks: Marks) -> Result<Self> {
+        let (core, interface) =
+            (Core::load(marks).map_err(|e| Error::io("load the sink's program", e))?, station.interface);
         let attach = move || {
-            let index = netns::interface_index(B_IF)?;
-            let what = || format!("attach the sink's program to {B_IF}");
+            let index = netns::interface_index(interface)?;
+            let what = || format!("attach the sink's program to {interface}");
             let link = core.program.attach(index).map_err(|e| Error::io(what(), e))?;
             Ok((core, link))
         };
-        let (core, link) = netns::run(&rig.b(), None, attach)?;
-        Ok(Sink { netns: rig.b(), core, _link: link })
+        let (core, link) = netns::run(&station.netns, None, attach)?;
+        Ok(Sink { station: station.clone(), core, _link: link })
     }
 
     /// Forgets everything and reads the interface: the start of a trial whose frames carry the time of `clock`.
@@ -125,21 +135,13 @@ impl Sink {
     /// # Errors
     /// As [`Sink::begin`], and [`Error::Interrupted`].
     pub fn settled(&self, stop: &Stop) -> Result<Reading> {
-        let deadline = Instant::now() + SETTLE_LIMIT;
-        let mut last = self.read()?;
-        loop {
-            stop.sleep(SETTLE_STEP)?;
-            let now = self.read()?;
-            if now.tally.received == last.tally.received || Instant::now() > deadline {
-                return Ok(now);
-            }
-            last = now;
-        }
+        settled(std::slice::from_ref(self), stop)?.pop().map_or_else(|| self.read(), Ok)
     }
 
     /// Both counters; tried again while frames arrive in between.
     fn read(&self) -> Result<Reading> {
-        let interface = || netns::run(&self.netns, None, interface_frames);
+        let name = self.station.interface;
+        let interface = || netns::run(&self.station.netns, None, move || interface_frames(name));
         let mut before = interface()?;
         for _ in 0..QUIET_TRIES {
             let tally = self.core.read().map_err(sink_error)?;
@@ -153,11 +155,30 @@ impl Sink {
     }
 }
 
+/// Waits until no more frames arrive at any of the sinks and reads all of them.
+///
+/// # Errors
+/// As [`Sink::settled`].
+pub fn settled(sinks: &[Sink], stop: &Stop) -> Result<Vec<Reading>> {
+    let deadline = Instant::now() + SETTLE_LIMIT;
+    let read = || sinks.iter().map(Sink::read).collect::<Result<Vec<_>>>();
+    let mut last = read()?;
+    loop {
+        stop.sleep(SETTLE_STEP)?;
+        let now = read()?;
+        let rests = now.iter().zip(&last).all(|(now, last)| now.tally.received == last.tally.received);
+        if rests || Instant::now() > deadline {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
 impl Core {
-    fn load() -> io::Result<Self> {
+    fn load(marks: Marks) -> io::Result<Self> {
         let tallies = Map::per_cpu(c"swbench_tallies", TALLY_WORDS)?;
         let state = Map::shared(c"swbench_state", STATE_WORDS)?;
-        let code = program::instructions(tallies.fd(), state.fd());
+        let code = program::instructions(marks, tallies.fd(), state.fd());
         let program = Program::load(bpf::Kind::Tcx, c"swbench_sink", &code)?;
         let core = Core { program, tallies, state };
         core.clear(Clock::MonotonicNs)?;
@@ -196,6 +217,21 @@ impl Core {
     }
 }
 
+impl Reading {
+    /// Generated frames since `before` by the interface's counter.
+    pub fn generated_since(&self, before: &Reading) -> u64 {
+        let others = self.tally.others.saturating_sub(before.tally.others);
+        self.interface.saturating_sub(before.interface).saturating_sub(others)
+    }
+
+    /// What is wrong when interface and sink do not agree on the frames since `before`.
+    pub fn disagreement(&self, before: &Reading, interface: &str) -> Option<String> {
+        let (generated, received) = (self.generated_since(before), self.tally.received);
+        let text = || format!("{interface} counted {generated} generated frames, the sink {received}");
+        (generated != received).then(text)
+    }
+}
+
 impl Sequence {
     /// Of a trial that sent `sent` frames between two readings; and what does not fit together, one line each.
     pub fn check(sent: u64, before: &Reading, after: &Reading) -> (Self, Vec<String>) {
@@ -204,8 +240,6 @@ impl Sequence {
         // The sequence has 32 bits and may have gone round: what is missing to a full round is missing at the end.
         let lost_at_end = u64::from((sent as u32).wrapping_sub(tally.next));
         let reached = sent.saturating_sub(lost_at_end);
-        let others = tally.others.saturating_sub(before.tally.others);
-        let generated = after.interface.saturating_sub(before.interface).saturating_sub(others);
         let sequence = Sequence {
             unique,
             duplicates: tally.duplicates,
@@ -213,12 +247,9 @@ impl Sequence {
             gaps: tally.gaps,
             lost_within: reached.saturating_sub(unique),
             lost_at_end,
-            lost_by_interface: sent as i64 - generated as i64,
+            lost_by_interface: sent as i64 - after.generated_since(before) as i64,
         };
-        let mut faults = Vec::new();
-        if generated != tally.received {
-            faults.push(format!("{B_IF} counted {generated} generated frames, the sink {}", tally.received));
-        }
+        let mut faults: Vec<String> = after.disagreement(before, B_IF).into_iter().collect();
         if tally.unstamped > 0 {
             faults.push(format!("{} frames arrived without their stamp", tally.unstamped));
         }
@@ -236,15 +267,15 @@ impl Sequence {
     }
 }
 
-/// Frames b0 has received according to the interface's own counter; for the calling thread's namespace. Cheap enough to
+/// Frames an interface has received according to its own counter; for the calling thread's namespace. Cheap enough to
 /// be read during a load.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Parse`].
-pub fn interface_frames() -> Result<u64> {
+pub fn interface_frames(interface: &str) -> Result<u64> {
     let path = "/proc/thread-self/net/dev";
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(format!("read {path}"), e))?;
-    parse_net_dev(&text, B_IF)
+    parse_net_dev(&text, interface)
 }
 
 fn sink_error(error: io::Error) -> Error {

@@ -10,9 +10,13 @@
 //! sequence behind next:                      reordered++           (RFC 4737, type-P-reordered)
 //! ```
 //!
+//! Behind a device that writes addresses anew, and for loads of many addresses, generated frames are known by the magic
+//! instead, and there are no unstamped ones.
+//!
 //! Tallies are kept per processor. The state of the sequence is one for all: the frames of a flow arrive on one
 //! processor at a time.
 
+use super::Marks;
 use crate::bpf::asm::{Alu, Asm, Helper, Insn, Reg, When, Width};
 use crate::latency::{BUCKETS, MAX_NS, SUB_BITS};
 use crate::load::frame::{MAGIC, MAGIC_AT, SECOND_NS, SECONDS_AT, SEQUENCE_AT, SOURCE_MAC, STAMP_END, SUBSECONDS_AT};
@@ -69,7 +73,7 @@ const fn at(word: usize) -> i16 {
 }
 
 /// The program, for maps with these descriptors.
-pub(super) fn instructions(tallies: i32, shared: i32) -> Vec<Insn> {
+pub(super) fn instructions(marks: Marks, tallies: i32, shared: i32) -> Vec<Insn> {
     let mut asm = Asm::default();
     let (other, short, unstamped, drop) = (asm.label(), asm.label(), asm.label(), asm.label());
     let start = asm.label();
@@ -87,17 +91,26 @@ pub(super) fn instructions(tallies: i32, shared: i32) -> Vec<Insn> {
     // The headers and the stamp lie in one piece, but for frames whose skb was made of fragments.
     data_or(&mut asm, short);
     asm.place(start);
-    asm.load(Width::Word, 1, DATA, 6);
-    asm.jump32_imm(When::Differs, 1, u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]), other);
-    asm.load(Width::Half, 1, DATA, 10);
-    asm.jump32_imm(When::Differs, 1, u32::from(u16::from_ne_bytes([mac[4], mac[5]])), other);
+    let magic = u32::from_ne_bytes(MAGIC.to_be_bytes());
+    match marks {
+        Marks::Source => {
+            asm.load(Width::Word, 1, DATA, 6);
+            asm.jump32_imm(When::Differs, 1, u32::from_ne_bytes([mac[0], mac[1], mac[2], mac[3]]), other);
+            asm.load(Width::Half, 1, DATA, 10);
+            asm.jump32_imm(When::Differs, 1, u32::from(u16::from_ne_bytes([mac[4], mac[5]])), other);
+        }
+        Marks::Magic => {
+            asm.load(Width::Word, 1, DATA, MAGIC_AT as i16);
+            asm.jump32_imm(When::Differs, 1, magic, other);
+        }
+    }
     asm.count(TALLY, at(tally::RECEIVED), 1);
     asm.load(Width::Word, 1, CONTEXT, SKB_LEN);
     asm.load(Width::Double, 2, TALLY, at(tally::BYTES));
     asm.alu(Alu::Add, 2, 1);
     asm.store(Width::Double, TALLY, at(tally::BYTES), 2);
     asm.load(Width::Word, 1, DATA, MAGIC_AT as i16);
-    asm.jump32_imm(When::Differs, 1, u32::from_ne_bytes(MAGIC.to_be_bytes()), unstamped);
+    asm.jump32_imm(When::Differs, 1, magic, unstamped);
     latency(&mut asm, shared);
     sequence(&mut asm, drop);
 

@@ -6,11 +6,15 @@ use crate::load::frame;
 
 /// The program, when this process may load one.
 fn core() -> Option<Core> {
+    core_for(Marks::Source)
+}
+
+fn core_for(marks: Marks) -> Option<Core> {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: bench: the sink's program: needs root");
         return None;
     }
-    Some(Core::load().expect("the kernel takes the sink's program"))
+    Some(Core::load(marks).expect("the kernel takes the sink's program"))
 }
 
 fn stamped(sequence: u32, time_ns: u64) -> Vec<u8> {
@@ -95,6 +99,19 @@ fn other_frames_pass_and_unstamped_ones_are_named() {
     assert_eq!(core.program.run(&mut unstamped).unwrap(), program::DROP as u32);
     let tally = core.read().unwrap();
     assert_eq!((tally.received, tally.bytes, tally.others, tally.unstamped), (1, 60, 2, 1));
+}
+
+#[test]
+fn by_their_magic_frames_are_known_whatever_their_addresses() {
+    let Some(core) = core_for(Marks::Magic) else { return };
+    let mut bytes = stamped(0, 0);
+    bytes[..12].copy_from_slice(&[0xff; 12]);
+    assert_eq!(core.program.run(&mut bytes).unwrap(), program::DROP as u32);
+    let mut other = stamped(1, 0);
+    other[frame::MAGIC_AT] ^= 1;
+    assert_eq!(core.program.run(&mut other).unwrap(), program::PASS as u32);
+    let tally = core.read().unwrap();
+    assert_eq!((tally.received, tally.others, tally.unstamped), (1, 1, 0));
 }
 
 fn reading(interface: u64, tally: Tally) -> Reading {

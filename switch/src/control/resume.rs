@@ -1,10 +1,10 @@
-//! How soon idle cores resume while packets flow: a container that waits for an answer has its core sleep meanwhile, and
-//! waking that core can take longer than all the switch does.
+//! How soon idle cores resume while packets flow. A container that waits for an answer has its core sleep meanwhile,
+//! and waking that core can take longer than all that the switch does.
 //!
 //! With `resume_latency_us` the kernel is asked (PM QoS, Documentation/power/pm_qos_interface.rst: an open
 //! /dev/cpu_dma_latency) for idle states that end within so many microseconds, from the first look that finds
-//! traffic to a second after the last. 0 keeps idle cores polling. The kernel ends the request with the process, however
-//! that ends. Control thread.
+//! traffic to a second after the last. 0 keeps idle cores polling. The kernel ends the request with the process,
+//! however that ends. Control thread.
 
 use std::fs::File;
 use std::io::{self, Write};
