@@ -146,8 +146,8 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 /// (`VETH_RING_SIZE`), and drops what a slow machine does not empty in time.
 const AT_ONCE: u64 = 128;
 
-/// UDP datagrams numbered from 0, to an address that answers no ARP, so that nothing else happens. All of them reach the
-/// host end's program.
+/// UDP datagrams numbered from 0, to an address that answers no ARP, so that nothing else happens. All of them reach
+/// the host end's program.
 pub fn send_numbered(net: &Net, container: &str, count: u32) {
     let mac = ["neigh", "replace", "10.9.0.99", "lladdr", "02:00:00:00:00:63", "dev", "eth0"];
     ip(&[&["-n", &net.name(container)], &mac[..]].concat());
