@@ -136,13 +136,13 @@ count() {
   if grep -qE '(WARNING: CPU|BUG:|Oops|Call Trace)' $vm/console.log; then problem 'the kernel complained'; fi
 }
 
-# swbench is as many tests as there are trials: each must have delivered frames.
+# swbench is as many tests as there are trials: each must have delivered frames, and its counters agree.
 count_trials() {
   local device load line
   for device in switchd bridge; do
     for load in pktgen socket; do
-      line=$(grep -oE "$device under $load load: .*" $vm/console.log | head -n 1)
-      if grep -qE 'delivered [0-9.]*[1-9][0-9.]* Mpps' <<<"$line"; then
+      line=$(grep -oE "$device under $load load, [^:]*: .*" $vm/console.log | head -n 1)
+      if grep -qE 'delivered [0-9.]*[1-9][0-9.]* Mpps' <<<"$line" && ! grep -q ' FAULT: ' <<<"$line"; then
         passed=$((passed + 1))
       else
         problem "swbench: ${line:-$device under $load load: not run}"

@@ -13,7 +13,7 @@ build=(cc:gcc make:make clang:clang m4:m4 pkg-config:pkg-config
 demo=(ip:iproute2 ping:iputils-ping python3:python3)
 test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables valgrind:valgrind)
 fuzz=(c++:g++)
-bench=(ovs-vswitchd:openvswitch-switch dpdk-testpmd:dpdk-dev)
+bench=(ovs-vswitchd:openvswitch-switch dpdk-testpmd:dpdk-dev /usr/include/dpdk/rte_hash.h:libdpdk-dev)
 vm=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod)
 # Taken apart into target/vm, never installed: a kernel for the virtual machine and the tools of its first minute.
 vm_kernel=linux-image-amd64

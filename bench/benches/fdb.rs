@@ -1,4 +1,4 @@
-//! What the forwarding database costs per address, beside a hash map that only one thread may use.
+//! What the forwarding database costs per address. The bench `tables` measures it beside others.
 //!
 //! Addresses are asked for in random order, so that at 1,000,000 of them each lookup meets a cold line.
 //! Run with `cargo bench -p bench --bench fdb`; times are per group of 64 addresses, one burst.
@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use switch::ids::{DomainId, Mac, PortId};
 use switch::limits::BURST;
-use switch::table::fdb::{Fdb, Hit, Kind, Learn, LearnLimits, MacKey};
+use switch::table::fdb::{Fdb, Learn, LearnLimits, MacKey};
 
 const SIZES: [u32; 3] = [1_000, 65_536, 1_000_000];
 
@@ -104,18 +104,6 @@ fn lookups(criterion: &mut Criterion) {
         for (name, keys, way) in ways {
             let mut bursts = Bursts::new(keys);
             group.bench_function(BenchmarkId::new(name, size), |bench| bench.iter(|| way(&fdb, bursts.next())));
-        }
-        let map: HashMap<MacKey, Hit> = known
-            .iter()
-            .enumerate()
-            .map(|(index, &key)| (key, Hit { port: port(index), kind: Kind::Dynamic, stamp_s: 1 }))
-            .collect();
-        for (name, keys) in [("hashbrown_hit", &known), ("hashbrown_miss", &unknown)] {
-            let mut bursts = Bursts::new(keys);
-            let sum = |burst: &[MacKey]| -> usize {
-                burst.iter().filter_map(|key| map.get(key)).map(|hit| hit.port.index()).sum()
-            };
-            group.bench_function(BenchmarkId::new(name, size), |bench| bench.iter(|| sum(bursts.next())));
         }
     }
     group.finish();

@@ -18,6 +18,9 @@ use switch::port::{FramePool, Frames, Port, SharedPool};
 /// Known addresses behind each of the two ports of a unicast run.
 const STATIONS: [usize; 4] = [1, 1_000, 65_536, 500_000];
 
+/// New senders until the table is emptied: as many whole bursts as it takes (see `FDB_ENTRIES_MAX`).
+const NEWCOMERS: usize = 1_000_000;
+
 /// Time that `turn`, which moves a burst, takes for `frames` frames.
 fn per_frame(frames: u64, mut turn: impl FnMut()) -> Duration {
     let bursts = frames.div_ceil(BURST as u64);
@@ -73,5 +76,32 @@ fn flood(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ports_alone, unicast, flood);
+/// Every frame is the first of its sender: what learning costs. Emptying the full table is not timed.
+fn learning(criterion: &mut Criterion) {
+    let mut group = group(criterion, "path_learning");
+    let mut bench = bed::newcomers(NEWCOMERS);
+    let bursts_max = (NEWCOMERS / BURST) as u64;
+    // The set-up has moved the first burst.
+    let mut left = bursts_max - 1;
+    group.bench_function(BenchmarkId::from_parameter(NEWCOMERS), |bencher| {
+        bencher.iter_custom(|frames| {
+            let (mut bursts, mut taken) = (frames.div_ceil(BURST as u64), Duration::ZERO);
+            while bursts > 0 {
+                if left == 0 {
+                    bench.forget();
+                    left = bursts_max;
+                }
+                let now = bursts.min(left);
+                taken += per_frame(now * BURST as u64, || bench.turn());
+                (bursts, left) = (bursts - now, left - now);
+            }
+            taken.mul_f64(frames as f64 / frames.next_multiple_of(BURST as u64) as f64)
+        });
+    });
+    bench.check(1);
+    bench.check_learned();
+    group.finish();
+}
+
+criterion_group!(benches, ports_alone, unicast, flood, learning);
 criterion_main!(benches);

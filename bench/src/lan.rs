@@ -3,7 +3,6 @@
 
 use crate::device::{Kind, Running, Settings};
 use crate::error::Result;
-use crate::load::frame::Clock;
 use crate::load::{self, Job, Load, Macs, Sent};
 use crate::netns;
 use crate::rig::{Needs, Rig, Station};
@@ -87,15 +86,19 @@ impl Lan {
     pub fn offer(&mut self, stream: &Stream, stop: &Stop) -> Result<Course> {
         let job = self.job(stream, stop)?;
         let load = stream.load;
-        self.measure(load.clock(), stop, || netns::join(load::start(load, job)?))
+        self.measure(load, stop, || netns::join(load::start(load, job)?))
     }
 
-    /// Counts at all stations what `send` makes arrive.
+    /// Counts at all stations what `send` makes arrive, by a generator of this kind.
     ///
     /// # Errors
     /// Those of `send`; [`crate::error::Error::Device`] when the device died meanwhile, and others.
-    pub fn measure(&mut self, clock: Clock, stop: &Stop, send: impl FnOnce() -> Result<Sent>) -> Result<Course> {
-        let before = self.sinks.iter().map(|sink| sink.begin(clock)).collect::<Result<Vec<_>>>()?;
+    pub fn measure(&mut self, load: Load, stop: &Stop, send: impl FnOnce() -> Result<Sent>) -> Result<Course> {
+        let before = self
+            .sinks
+            .iter()
+            .map(|sink| sink.begin(load.clock(), load.first_sequence()))
+            .collect::<Result<Vec<_>>>()?;
         let sent = send()?;
         stop.check()?;
         let after = sink::settled(&self.sinks, stop)?;

@@ -161,7 +161,7 @@ fn await_learned(lan: &mut Lan, plan: &Plan, stop: &Stop) -> Result<()> {
 /// Sends one stream of every station and counts.
 fn together(lan: &mut Lan, plan: &Plan, stream: impl Fn(u16) -> Stream, stop: &Stop) -> Result<Course> {
     let jobs = (0..plan.ports).map(|station| lan.job(&stream(station), stop)).collect::<Result<Vec<_>>>()?;
-    lan.measure(Load::Socket.clock(), stop, || load::send_together(jobs))
+    lan.measure(Load::Socket, stop, || load::send_together(jobs))
 }
 
 #[cfg(test)]

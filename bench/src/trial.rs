@@ -147,7 +147,7 @@ impl Bed {
     /// [`crate::error::Error::Generator`], [`crate::error::Error::Device`] when the device died meanwhile, and others.
     pub fn measure(&mut self, offer: Offer, stop: &Stop) -> Result<Trial> {
         let job = self.job(offer, stop)?;
-        let before = self.sink.begin(offer.load.clock())?;
+        let before = self.sink.begin(offer.load.clock(), offer.load.first_sequence())?;
         let sampler = Sampler::start(&self.rig, Arc::clone(&job.sent))?;
         let generator = load::start(offer.load, job)?;
         let sent = netns::join(generator);

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use switch::ids::{DomainId, Mac, PortId};
 use switch::limits::{BURST, FDB_ENTRIES_MAX, FRAMES_DEFAULT, WORKERS_MAX};
 use switch::port::{Frame, FramePool, Frames, Port, PortError, Service, SharedPool};
-use switch::table::fdb::{Fdb, Learn, LearnLimits, MacKey};
+use switch::table::fdb::{Entry, Fdb, Kind, Learn, LearnLimits, MacKey};
 use switch::table::snapshot::{PortFlags, PortSetup, Snapshot};
 use switch::worker::{Command, Event, Shared, Worker};
 
@@ -164,22 +164,23 @@ pub fn view(egress: usize) -> Snapshot {
 /// A switch of one worker: port 0 receives, the others transmit, all in one bridge domain.
 pub struct Bench {
     shared: Arc<Shared>,
+    fdb: Arc<Fdb>,
     worker: Worker,
     egress: usize,
 }
 
 impl Bench {
-    /// `egress` transmitting ports, and a table that knows `known`, each behind its port.
-    pub fn new(source: Source, egress: usize, known: &[(usize, &[Mac])]) -> Bench {
-        let pool = SharedPool::heap(FRAMES_DEFAULT);
-        let shared = Shared::new(1, pool, Arc::new(table(known))).expect("event descriptors");
+    /// `egress` transmitting ports and a table.
+    pub fn new(source: Source, egress: usize, fdb: Fdb) -> Bench {
+        let fdb = Arc::new(fdb);
+        let shared = Shared::new(1, SharedPool::heap(FRAMES_DEFAULT), Arc::clone(&fdb)).expect("event descriptors");
         let view = Arc::new(view(egress));
         shared.command(0, Command::View(view));
         shared.command(0, Command::Attach { port: port(0), dev: Box::new(source) });
         for index in 1..=egress {
             shared.command(0, Command::Attach { port: port(index), dev: Box::new(Sink) });
         }
-        let mut bench = Bench { worker: Worker::new(0, Arc::clone(&shared)), shared, egress };
+        let mut bench = Bench { worker: Worker::new(0, Arc::clone(&shared)), shared, fdb, egress };
         bench.turn();
         assert!(matches!(bench.shared.next_event(), Some(Event::Retired(_))), "the worker took the view");
         bench
@@ -197,6 +198,19 @@ impl Bench {
         let received = stats.port(port(0)).rx_packets.get();
         let sent: u64 = (1..=self.egress).map(|index| stats.port(port(index)).tx_packets.get()).sum();
         assert!(received > 0 && sent == received * copies as u64, "{received} frames received, {sent} sent");
+    }
+
+    /// Forgets every learned address.
+    pub fn forget(&self) {
+        self.fdb.sweep(0, usize::MAX, |entry| entry.kind != Kind::Dynamic);
+        assert_eq!(self.fdb.dynamic_len(), 0, "nothing is left that was learned");
+    }
+
+    /// Every frame received so far brought a new address.
+    pub fn check_learned(&self) {
+        let counters = self.shared.stats(0).port(port(0));
+        let (received, learned) = (counters.rx_packets.get(), counters.learned.get());
+        assert!(received > 0 && learned == received, "{received} frames received, {learned} addresses learned");
     }
 }
 
@@ -216,11 +230,29 @@ fn setup(index: usize) -> PortSetup {
 /// A switch that knows `count` stations behind each of two ports; every frame goes from one to the other.
 pub fn unicast(count: usize) -> Bench {
     let (here, there) = (stations(0x02, count), stations(0x06, count));
-    Bench::new(Source::new(conversations(&there, &here)), 1, &[(0, &here), (1, &there)])
+    Bench::new(Source::new(conversations(&there, &here)), 1, table(&[(0, &here), (1, &there)]))
 }
 
 /// A switch that knows every sender and no receiver: each frame is flooded to [`FLOOD_PORTS`] ports.
 pub fn flood() -> Bench {
     let (here, unknown) = (stations(0x02, 1_000), stations(0x06, 1_000));
-    Bench::new(Source::new(conversations(&unknown, &here)), FLOOD_PORTS, &[(0, &here)])
+    Bench::new(Source::new(conversations(&unknown, &here)), FLOOD_PORTS, table(&[(0, &here)]))
+}
+
+/// A switch that knows one receiver; each of `count` frames, whole bursts, comes from a sender of its own. After those
+/// the senders begin anew.
+pub fn newcomers(count: usize) -> Bench {
+    let receiver = Mac::from_bits(0x06 << 40 | 1);
+    let pair = |from: &Mac| {
+        let mut addresses = Addresses::default();
+        addresses[..6].copy_from_slice(&receiver.octets());
+        addresses[6..].copy_from_slice(&from.octets());
+        addresses
+    };
+    let source = Source::new(stations(0x02, count).iter().map(pair).collect());
+    // The receiver stays when the senders are forgotten.
+    let fixed = Entry { key: MacKey::new(domain(), receiver), port: port(1), kind: Kind::Static, stamp_s: NOW_S };
+    let fdb = table(&[]);
+    fdb.insert(fixed).expect("the table has room for a static entry");
+    Bench::new(source, 1, fdb)
 }

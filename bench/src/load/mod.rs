@@ -72,6 +72,14 @@ impl Load {
         }
     }
 
+    /// Sequence number of its first frame.
+    pub fn first_sequence(self) -> u32 {
+        match self {
+            Load::Socket | Load::Flood => 0,
+            Load::Pktgen => 1,
+        }
+    }
+
     /// Lowest rate it can keep, frames per second.
     pub fn rate_min(self) -> f64 {
         match self {

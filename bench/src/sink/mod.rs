@@ -69,7 +69,7 @@ pub struct Tally {
     pub duplicates: u64,
     /// Arrivals that left a hole before them.
     pub gaps: u64,
-    /// The sequence number after the highest that arrived, modulo 2^32.
+    /// The sequence number after the highest that arrived, counted from that of the first frame, modulo 2^32.
     pub next: u32,
     /// One-way latency from the stamp to the sink.
     pub latency: Histogram,
@@ -121,12 +121,13 @@ impl Sink {
         Ok(Sink { station: station.clone(), core, _link: link })
     }
 
-    /// Forgets everything and reads the interface: the start of a trial whose frames carry the time of `clock`.
+    /// Forgets everything and reads the interface: the start of a trial whose frames are numbered from `first` on and
+    /// carry the time of `clock`.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Parse`].
-    pub fn begin(&self, clock: Clock) -> Result<Reading> {
-        self.core.clear(clock).map_err(sink_error)?;
+    pub fn begin(&self, clock: Clock, first: u32) -> Result<Reading> {
+        self.core.clear(clock, first).map_err(sink_error)?;
         self.read()
     }
 
@@ -181,12 +182,14 @@ impl Core {
         let code = program::instructions(marks, tallies.fd(), state.fd());
         let program = Program::load(bpf::Kind::Tcx, c"swbench_sink", &code)?;
         let core = Core { program, tallies, state };
-        core.clear(Clock::MonotonicNs)?;
+        core.clear(Clock::MonotonicNs, 0)?;
         Ok(core)
     }
 
-    fn clear(&self, clock: Clock) -> io::Result<()> {
+    fn clear(&self, clock: Clock, first: u32) -> io::Result<()> {
         let mut start = [0u64; state::SEEN];
+        let [a, b, c, d] = first.to_ne_bytes();
+        (start[state::NEXT], start[state::FIRST]) = (u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]), u64::from(first));
         (start[state::UNIT_NS], start[state::OFFSET_NS]) = match clock {
             Clock::MonotonicNs => (1, 0),
             Clock::RealtimeUs => (1000, now_ns(ClockId::Realtime).wrapping_sub(now_ns(ClockId::Monotonic))),
@@ -201,7 +204,8 @@ impl Core {
         let sum = |word: usize| rows().filter_map(|row| row.get(word)).sum();
         let counts = (tally::HISTOGRAM..TALLY_WORDS).map(sum).collect();
         let max_ns = rows().filter_map(|row| row.get(tally::MAX_NS)).max().copied().unwrap_or(0);
-        let next = self.state.read()?.get(state::NEXT).copied().unwrap_or(0);
+        let shared = self.state.read()?;
+        let word = |at: usize| shared.get(at).copied().unwrap_or(0);
         Ok(Tally {
             received: sum(tally::RECEIVED),
             bytes: sum(tally::BYTES),
@@ -211,7 +215,7 @@ impl Core {
             duplicates: sum(tally::DUPLICATES),
             gaps: sum(tally::GAPS),
             // The program writes 32 bits, the first in memory.
-            next: u32::from_ne_bytes(first_half(next)),
+            next: u32::from_ne_bytes(first_half(word(state::NEXT))).wrapping_sub(word(state::FIRST) as u32),
             latency: Histogram { counts, sum_ns: sum(tally::SUM_NS), max_ns },
         })
     }

@@ -45,7 +45,9 @@ pub(super) mod state {
     pub const UNIT_NS: usize = 1;
     /// What is to be taken from a frame's time to get CLOCK_MONOTONIC, nanoseconds.
     pub const OFFSET_NS: usize = 2;
-    pub const SEEN: usize = 3;
+    /// The sequence number of the first frame; not read by the program.
+    pub const FIRST: usize = 3;
+    pub const SEEN: usize = 4;
 }
 /// Words of the window. Each has the sequence number without its low 5 bits above, and a bit for each of 32 below.
 const SEEN_WORDS: usize = 2048;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::latency::bucket;
-use crate::load::frame;
+use crate::load::{Load, frame};
 
 /// The program, when this process may load one.
 fn core() -> Option<Core> {
@@ -25,7 +25,11 @@ fn stamped(sequence: u32, time_ns: u64) -> Vec<u8> {
 }
 
 fn feed(core: &Core, sequences: impl IntoIterator<Item = u32>) -> Tally {
-    core.clear(Clock::MonotonicNs).unwrap();
+    feed_from(core, 0, sequences)
+}
+
+fn feed_from(core: &Core, first: u32, sequences: impl IntoIterator<Item = u32>) -> Tally {
+    core.clear(Clock::MonotonicNs, first).unwrap();
     for sequence in sequences {
         let verdict = core.program.run(&mut stamped(sequence, now_ns(ClockId::Monotonic))).unwrap();
         assert_eq!(verdict, program::DROP as u32);
@@ -46,6 +50,10 @@ fn loss_reordering_and_duplicates_are_told_apart() {
     // Sequence numbers are 32 bits wide and go round.
     let round = [0x7fff_ffff, 0xffff_fff0, 0xffff_ffff, 0, 1];
     assert_eq!(counts(feed(&core, round)), (5, 3, 0, 0, 2));
+    // The kernel's generator begins with 1: its first number leaves no hole, and a hundred of them are a hundred.
+    let first = Load::Pktgen.first_sequence();
+    assert_eq!(counts(feed_from(&core, first, 1..=100)), (100, 0, 0, 0, 100));
+    assert_eq!(counts(feed_from(&core, first, 2..=100)), (99, 1, 0, 0, 100));
 }
 
 #[test]
@@ -55,7 +63,7 @@ fn latency_falls_into_the_bucket_that_reading_expects() {
         // The middle of a bucket, so that the time between stamp and program does not matter.
         let middle = expected_ns + expected_ns / 64;
         for clock in [Clock::MonotonicNs, Clock::RealtimeUs] {
-            core.clear(clock).unwrap();
+            core.clear(clock, 0).unwrap();
             let mut bytes = stamped(0, now_ns(ClockId::Monotonic).saturating_sub(middle));
             if clock == Clock::RealtimeUs {
                 let time_ns = now_ns(ClockId::Realtime) - middle;
@@ -77,7 +85,7 @@ fn latency_falls_into_the_bucket_that_reading_expects() {
 #[test]
 fn small_and_negative_latencies_do_not_leave_the_histogram() {
     let Some(core) = core() else { return };
-    core.clear(Clock::MonotonicNs).unwrap();
+    core.clear(Clock::MonotonicNs, 0).unwrap();
     core.program.run(&mut stamped(0, now_ns(ClockId::Monotonic) + 10 * SECOND_NS)).unwrap();
     core.program.run(&mut stamped(1, 0)).unwrap();
     let latency = core.read().unwrap().latency;
@@ -89,7 +97,7 @@ fn small_and_negative_latencies_do_not_leave_the_histogram() {
 #[test]
 fn other_frames_pass_and_unstamped_ones_are_named() {
     let Some(core) = core() else { return };
-    core.clear(Clock::MonotonicNs).unwrap();
+    core.clear(Clock::MonotonicNs, 0).unwrap();
     let mut other = stamped(0, 0);
     other[6] ^= 0x10;
     assert_eq!(core.program.run(&mut other).unwrap(), program::PASS as u32);

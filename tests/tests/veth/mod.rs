@@ -142,23 +142,43 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// UDP datagrams numbered from 0, to an address that answers no ARP, so that nothing else happens.
+/// Frames sent at once, at most: a veth's queue in front of a host end with an XDP program has room for 256
+/// (`VETH_RING_SIZE`), and drops what a slow machine does not empty in time.
+const AT_ONCE: u64 = 128;
+
+/// UDP datagrams numbered from 0, to an address that answers no ARP, so that nothing else happens. All of them reach
+/// the host end's program.
 pub fn send_numbered(net: &Net, container: &str, count: u32) {
     let mac = ["neigh", "replace", "10.9.0.99", "lladdr", "02:00:00:00:00:63", "dev", "eth0"];
     ip(&[&["-n", &net.name(container)], &mac[..]].concat());
     net.inside(container, || {
         let socket = UdpSocket::bind("10.9.0.1:7000").unwrap();
+        let before = taken();
         for number in 0..count {
             socket.send_to(&number.to_be_bytes(), "10.9.0.99:7000").unwrap();
+            let sent = u64::from(number) + 1;
+            if sent.is_multiple_of(AT_ONCE) {
+                wait_for(&format!("the far end's {sent} frames"), || taken() - before >= sent);
+            }
         }
     });
 }
 
 /// Frames received by `eth0` of the calling thread's namespace.
 pub fn received() -> u64 {
+    counter(1)
+}
+
+/// Frames of `eth0` of the calling thread's namespace that its far end has taken out of the queue between them.
+fn taken() -> u64 {
+    counter(9)
+}
+
+/// A column behind the name `eth0` in /proc/net/dev (proc_pid_net(5)).
+fn counter(column: usize) -> u64 {
     let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
     let line = table.lines().find_map(|line| line.trim().strip_prefix("eth0:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    line.split_whitespace().nth(column).unwrap().parse().unwrap()
 }
 
 pub fn broadcast_frame(pool: &mut FramePool, length: usize) -> Frame {
