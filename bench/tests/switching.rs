@@ -117,7 +117,7 @@ fn one_generator_can_follow_another_at_once() {
     let jobs: Vec<_> = (0..20).map(|_| lan.job(&stream, &stop).expect("a job")).collect();
     // The kernel lets go of an interface some time after the socket is closed.
     let all = || jobs.into_iter().try_fold(None, |_, job| load::send_together(vec![job]).map(Some));
-    let course = lan.measure(Load::Socket.clock(), &stop, || Ok(all()?.expect("some jobs"))).expect("no refusal");
+    let course = lan.measure(Load::Socket, &stop, || Ok(all()?.expect("some jobs"))).expect("no refusal");
     assert_eq!((course.received(0), course.received(1)), (0, 200));
 }
 
