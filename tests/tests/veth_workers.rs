@@ -1,11 +1,11 @@
 //! Worker threads on real interfaces: where they run and before whom, spinning, frames from one to another.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctl::protocol::{PortState, Request, WorkerStatus};
 use tests::net::switchd::pods;
-use tests::net::traffic::{UdpEcho, ping, tcp_transfer, udp_round_trip, udp_to, wait_reachable};
+use tests::net::traffic::{Stream, UdpEcho, ping, tcp_transfer, udp_round_trip, udp_to, wait_reachable};
 use tests::net::{Container, Lab, Link, Switchd, report, skipped};
 
 /// Host ends of every test here.
@@ -78,6 +78,36 @@ fn a_spinning_worker_forwards_and_never_sleeps() {
     report(&format!("a spinning worker used {used:?} of a silent second"));
     assert!(used > Duration::from_millis(500), "a spinning worker keeps its core: {used:?}");
     assert_eq!((workers.len(), workers[0].poll.as_str(), workers[0].sleeps), (1, "spin", 0));
+    assert!(switch.stop().success());
+}
+
+/// True while the switch has the kernel's request for short idle states open (PM QoS).
+fn keeps_cores_awake(switch: &Switchd) -> bool {
+    let files = fs::read_dir(format!("/proc/{}/fd", switch.process().pid())).expect("the switch runs");
+    files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).any(|to| to.ends_with("cpu_dma_latency"))
+}
+
+#[test]
+fn idle_cores_are_kept_awake_while_packets_flow_and_no_longer() {
+    let test = "idle_cores_are_kept_awake_while_packets_flow_and_no_longer";
+    let Some(mut lab) = Lab::new(test) else { return };
+    if !fs::exists("/dev/cpu_dma_latency").unwrap_or(false) {
+        return skipped(test, "this kernel has no /dev/cpu_dma_latency");
+    }
+    let ([a, b, ..], switch) = start(&mut lab, "resume_latency_us = 0");
+    wait_reachable(&a, b.v4());
+    assert!(!keeps_cores_awake(&switch), "a few packets are no traffic");
+    let stream = Stream::start(&a, &b, 20_000);
+    let wait = |wanted: bool| {
+        let start = Instant::now();
+        while keeps_cores_awake(&switch) != wanted && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(keeps_cores_awake(&switch), wanted, "after {:?}", start.elapsed());
+    };
+    wait(true);
+    stream.stop();
+    wait(false);
     assert!(switch.stop().success());
 }
 
