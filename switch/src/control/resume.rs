@@ -59,6 +59,10 @@ impl Resume {
                 self.held = Some(file);
                 tracing::debug!("idle cores resume within {latency_us} us ({pps} pps)");
             }
+            // Short of descriptors or memory, perhaps: asked again with the next look.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                tracing::debug!("{}: {error}", self.device.display());
+            }
             Err(error) => {
                 self.refused = true;
                 let (device, mend) = (self.device.display(), "run switchd as root, or let its user write that file");

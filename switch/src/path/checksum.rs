@@ -3,8 +3,8 @@
 //! A container's kernel leaves the TCP or UDP checksum of what it sends to the device (CHECKSUM_PARTIAL,
 //! Linux include/linux/skbuff.h): the field holds the pseudo-header's sum, folded and not complemented. A veth
 //! passes that on, and a receiver that gets the frame from an AF_XDP socket verifies it and drops it. So the
-//! output stage calls [`finish_partial`] on every frame bound for such a receiver. It recognises a partial
-//! checksum by comparing the field with the pseudo-header sum, which reads headers only, and then sums the payload.
+//! output stage looks at every frame, as [`finish_partial`] does. A partial checksum is recognised by comparing the
+//! field with the pseudo-header sum, which reads headers only; then the payload is summed.
 //!
 //! - A complete checksum equals the pseudo-header sum once in 2^16 packets. Finishing it again gives the same
 //!   two bytes, so a correct frame never changes. A frame damaged on the way that matches by the same chance
@@ -119,7 +119,7 @@ impl Partial {
     pub(super) fn find_plain(head: &[u8], l3_offset: usize, ethertype: u16) -> Option<Option<Self>> {
         // Up to the checksum field of TCP behind an IPv4 header.
         const HEADERS: usize = transport::IPV4_HEADER + 18;
-        let packet: &[u8; HEADERS] = head.get(l3_offset..l3_offset + HEADERS)?.first_chunk()?;
+        let packet: &[u8; HEADERS] = head.get(l3_offset..l3_offset.saturating_add(HEADERS))?.first_chunk()?;
         if ethertype != transport::ETHERTYPE_IPV4 || packet[0] != 0x45 {
             return None;
         }
@@ -128,8 +128,7 @@ impl Partial {
         let (len, protocol) = (usize::from(word(2)).checked_sub(transport::IPV4_HEADER)?, packet[9]);
         let field = match protocol {
             transport::TCP if len >= transport::TCP_HEADER => 36,
-            // Ports of tunnels are all in one small range, which few others are in.
-            transport::UDP if (0x12..=0x21).contains(&packet[22]) && transport::is_tunnel_port(word(22)) => {
+            transport::UDP if transport::may_be_tunnel_port(packet[22]) && transport::is_tunnel_port(word(22)) => {
                 return None;
             }
             transport::UDP if usize::from(word(24)) == len && len >= transport::UDP_HEADER => 26,

@@ -23,6 +23,10 @@ pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
             continue;
         };
         let key = MacKey::new(domain, lane.meta.dst);
+        if lane.meta.dst.is_group() {
+            lane.verdict = group(lane.meta.dst);
+            continue;
+        }
         lane.verdict = match ctx.fdb.port_of_dynamic(key, ctx.now_s, age_max_s) {
             Some(port) if port != ingress => Verdict::Port(port),
             _ => decide(ctx, key, ingress, age_max_s),
@@ -30,12 +34,9 @@ pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     }
 }
 
-/// The same for any address.
+/// The same for any station.
 #[inline(never)]
 fn decide(ctx: &Ctx<'_>, key: MacKey, ingress: PortId, age_max_s: u32) -> Verdict {
-    if key.mac().is_group() {
-        return group(key.mac());
-    }
     let Some(hit) = ctx.fdb.lookup(key) else {
         return Verdict::Flood(FloodClass::UnknownUnicast);
     };

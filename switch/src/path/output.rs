@@ -14,7 +14,8 @@ use crate::table::snapshot::{FloodClass, Member, Snapshot, Tagging};
 /// Empties the burst into the transmit stage and the pool.
 pub fn output(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let from = burst.ingress;
-    let mut way = Way::NONE;
+    // No frame goes back to where it came from: no way yet.
+    let mut way = Way { to: from, len_max: 0 };
     for (mut frame, lane) in burst.drain() {
         let meta = &lane.meta;
         if let (Verdict::Port(to), None) = (lane.verdict, meta.tci) {
@@ -55,9 +56,6 @@ struct Way {
 }
 
 impl Way {
-    /// No way at all.
-    const NONE: Way = Way { to: PortId::FIRST, len_max: 0 };
-
     #[inline(never)]
     fn find(view: &Snapshot, from: PortId, to: PortId, domain: Option<DomainId>) -> Way {
         let from_isolated = view.port(from).is_some_and(|ingress| ingress.flags.isolated);

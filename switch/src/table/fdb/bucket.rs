@@ -49,7 +49,8 @@ impl Bucket {
         self.slots.iter().find(|slot| slot.key.load(Ordering::Acquire) == key)
     }
 
-    /// What the slot bound to `key` says, if there is one and only one and it stands still meanwhile.
+    /// What the slot bound to `key` says, if there is one and it stands still meanwhile; of several copies,
+    /// what one of them says, or nothing.
     ///
     /// Which slot an address is in cannot be predicted, so there is no branch on it: the matching slots' numbers are
     /// added up, and whether the sum is the number of a slot with that key is seen there.

@@ -48,6 +48,9 @@ fn work(fdb: &Fdb, clock_s: &AtomicU32, seed: u64) {
             _ => {}
         }
         let station = random.next(STATIONS);
+        if let Some(port) = fdb.port_of_dynamic(key(station), u32::MAX, u32::MAX) {
+            assert!(may_be_behind(station, port), "{port:?} was never told of station {station}");
+        }
         if let Some(hit) = fdb.lookup(key(station)) {
             assert!(may_be_behind(station, hit.port), "station {station} found behind {:?}", hit.port);
         }
@@ -105,6 +108,9 @@ fn check_at_rest(fdb: &Fdb) {
     fdb.scan(0, usize::MAX, |entry| {
         assert!(keys.insert(entry.key), "{} is there twice", entry.key);
         assert_eq!(fdb.lookup(entry.key).map(|hit| hit.entry(entry.key)), Some(entry));
+        let moves = entry.kind == Kind::Dynamic;
+        assert_eq!(fdb.port_of_dynamic(entry.key, entry.stamp_s, 0), moves.then_some(entry.port));
+        assert_eq!(fdb.is_fresh(entry.key, Fresh::new(entry.port, entry.stamp_s)), moves);
         if entry.kind == Kind::Dynamic {
             dynamic += 1;
             ports[entry.port.index()] += 1;
