@@ -9,6 +9,7 @@ use bench::load::{Load, Size, Sizes};
 use bench::report::{self, Row};
 use bench::search::Goal;
 use bench::stop::Stop;
+use bench::tcp::Cores;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -237,6 +238,9 @@ pub struct Overload {
 pub struct Rtt {
     #[command(flatten)]
     pub common: Common,
+    /// Where the ends run: both on the traffic core, or the answering one on the device's core
+    #[arg(long, value_delimiter = ',', default_value = "one")]
+    pub cores: Vec<Cores>,
     /// Round trips per trial
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub count: u64,

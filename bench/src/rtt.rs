@@ -1,11 +1,12 @@
-//! UDP ping-pong between A and B, both ends on the traffic core: request, answer, next request. Every round trip is
-//! timed; percentiles are of all of them. The ends are threads of this process.
+//! UDP ping-pong between A and B, both ends on the traffic core or the answering one on the device's: request, answer,
+//! next request. Every round trip is timed; percentiles are of all of them. The ends are threads of this process.
 
 use crate::device::{Kind, Settings};
 use crate::error::{Error, Result};
 use crate::netns;
 use crate::rig::{A_IP, B_IP, Rig};
 use crate::stop::Stop;
+use crate::tcp::Cores;
 use serde::Serialize;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -29,6 +30,8 @@ const MAX_LOST: u64 = 50;
 pub struct Rtt {
     /// Device under test.
     pub device: Kind,
+    /// Where the ends ran.
+    pub cores: Cores,
     /// Round trips timed.
     pub count: u64,
     /// Requests without an answer.
@@ -47,7 +50,7 @@ pub struct Rtt {
 ///
 /// # Errors
 /// Those of [`Rig::build`] and [`Kind::start`]; [`Error::Device`] when answers do not come.
-pub fn run(kind: Kind, count: u64, settings: &Settings, stop: &Stop) -> Result<Rtt> {
+pub fn run(kind: Kind, cores: Cores, count: u64, settings: &Settings, stop: &Stop) -> Result<Rtt> {
     let rig = Rig::build(kind.shape(settings))?;
     let mut running = kind.start(&rig, settings, stop)?;
     let core = Some(settings.traffic_core);
@@ -55,7 +58,11 @@ pub fn run(kind: Kind, count: u64, settings: &Settings, stop: &Stop) -> Result<R
     // Bound before the client starts, so that no request meets a closed port.
     let server_socket = netns::run(&rig.b(), None, || socket(B_IP, PORT))?;
     let seen = Arc::clone(&over);
-    let server = netns::spawn(&rig.b(), core, move || {
+    let server_core = match cores {
+        Cores::One => settings.traffic_core,
+        Cores::Two => settings.device_core,
+    };
+    let server = netns::spawn(&rig.b(), Some(server_core), move || {
         answer(&server_socket, &seen);
         Ok(())
     })?;
@@ -72,7 +79,8 @@ pub fn run(kind: Kind, count: u64, settings: &Settings, stop: &Stop) -> Result<R
     times_ns.sort_unstable();
     let us = |share: f64| percentile(&times_ns, share) as f64 / 1000.0;
     let count = times_ns.len() as u64;
-    Ok(Rtt { device: kind, count, lost, p50_us: us(0.5), p99_us: us(0.99), p999_us: us(0.999), max_us: us(1.0) })
+    let (p50_us, p99_us, p999_us, max_us) = (us(0.5), us(0.99), us(0.999), us(1.0));
+    Ok(Rtt { device: kind, cores, count, lost, p50_us, p99_us, p999_us, max_us })
 }
 
 fn socket(ip: Ipv4Addr, port: u16) -> Result<UdpSocket> {
