@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use crate::limits::{DOMAINS_MAX, PORTS_MAX};
+use crate::limits::{DOMAINS_MAX, NEXT_HOPS_MAX, PORTS_MAX, VRFS_MAX};
 
 /// A port of the switch: an index below [`PORTS_MAX`], stable while the port is configured.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -13,6 +13,9 @@ pub struct PortId(u16);
 impl PortId {
     /// The port with index 0.
     pub const FIRST: PortId = PortId(0);
+
+    /// Where frames of the router come from: no port of the switch, so nothing has it as its own.
+    pub const ROUTER: PortId = PortId(PORTS_MAX as u16);
 
     /// The id for `index`, or `None` at or above [`PORTS_MAX`].
     pub const fn new(index: usize) -> Option<PortId> {
@@ -44,6 +47,44 @@ impl DomainId {
     /// The number, 1 to [`DOMAINS_MAX`].
     pub const fn index(self) -> usize {
         self.0.get() as usize
+    }
+}
+
+/// A routing table with all that belongs to it (VRF): an index below [`VRFS_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct VrfId(u8);
+
+impl VrfId {
+    /// The VRF that everything is in that names none.
+    pub const DEFAULT: VrfId = VrfId(0);
+
+    /// The id for `index`, or `None` at or above [`VRFS_MAX`].
+    pub const fn new(index: usize) -> Option<VrfId> {
+        if index < VRFS_MAX { Some(VrfId(index as u8)) } else { None }
+    }
+
+    /// The index, below [`VRFS_MAX`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A next hop of routes: an index below [`NEXT_HOPS_MAX`]. Number 0 means that there is no route.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct NextHopId(u32);
+
+impl NextHopId {
+    /// No route.
+    pub const NONE: NextHopId = NextHopId(0);
+
+    /// The id for `index`, or `None` at or above [`NEXT_HOPS_MAX`].
+    pub const fn new(index: usize) -> Option<NextHopId> {
+        if index < NEXT_HOPS_MAX { Some(NextHopId(index as u32)) } else { None }
+    }
+
+    /// The index, below [`NEXT_HOPS_MAX`].
+    pub const fn index(self) -> usize {
+        self.0 as usize
     }
 }
 

@@ -33,6 +33,30 @@ pub const PORTS_MAX: usize = 1024;
 /// Most bridge domains on one switch; a domain id fits in 12 bits beside a 48-bit MAC address.
 pub const DOMAINS_MAX: usize = 4094;
 
+/// Most VRFs, the default one included.
+pub const VRFS_MAX: usize = 64;
+
+/// Most different next hops of all routes, groups of them included. Number 0 is "no route".
+pub const NEXT_HOPS_MAX: usize = 65_536;
+
+/// Most next hops that traffic of one route is spread over.
+pub const GROUP_MEMBERS_MAX: usize = 64;
+
+/// Slots of a group: a next hop of weight 1 among others of weight 1 gets its share of them.
+pub const GROUP_SLOTS: usize = 256;
+
+/// Most groups of next hops.
+pub const GROUPS_MAX: usize = 1_024;
+
+/// Neighbours (ARP and ND entries) of all interfaces together.
+pub const NEIGHBOURS_MAX: usize = 65_536;
+
+/// Frames waiting for the switch as a host, for each kind of reason; fewer of a small pool.
+pub const PUNTS_MAX: usize = 512;
+
+/// Frames that the switch as a host may have on their way to a worker.
+pub const INJECTED_MAX: usize = 4_096;
+
 /// Most workers (cores) of one switch.
 pub const WORKERS_MAX: usize = 16;
 
@@ -105,4 +129,6 @@ const _: () = assert!(FILL_MIN <= FILL_CALM && FILL_CALM <= FILL_MAX);
 const _: () = assert!(PORTS_MAX < u16::MAX as usize && DOMAINS_MAX < 1 << 12);
 const _: () = assert!(FREE_LOCAL_MAX >= 2 * FREE_BATCH && FREE_BATCH <= BURST);
 const _: () = assert!(FRAMES_DEFAULT >= FRAMES_MIN && FRAMES_DEFAULT <= FRAMES_MAX);
+const _: () = assert!(VRFS_MAX <= 256 && NEXT_HOPS_MAX <= 1 << 24 && GROUP_SLOTS.is_power_of_two());
+const _: () = assert!(NEIGHBOURS_MAX.is_power_of_two() && GROUP_MEMBERS_MAX <= GROUP_SLOTS);
 const _: () = assert!(FDB_ENTRIES_DEFAULT <= FDB_ENTRIES_MAX);

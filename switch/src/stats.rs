@@ -54,6 +54,23 @@ drop_reasons! {
     TxRingFull "tx_ring_full" "The egress port's transmit ring stayed full: its receiver is slower than its senders."
     TxRefused "tx_refused" "The kernel or the far interface refused the frame (down, too long, or its queue full)."
     HandoffFull "handoff_full" "The queue to the worker that owns the egress port was full."
+    RouterNotIp "router_not_ip" "To the router's MAC address, but neither IPv4, IPv6 nor ARP."
+    IpMalformed "ip_malformed" "An IP header whose version, lengths or checksum are wrong."
+    IpMartian "ip_martian" "From or to an IP address that may not be forwarded (loopback, link-local, multicast, 0/8, 240/4)."
+    IpLinkGroup "ip_link_group" "A packet to one host in a broadcast or multicast frame, which a router must not forward."
+    IpSourceRoute "ip_source_route" "An IPv4 packet that names its own route (RFC 7126)."
+    IpBroadcast "ip_broadcast" "To the broadcast or network address of a subnet (RFC 2644)."
+    TtlExceeded "ttl_exceeded" "The packet's TTL or hop limit ran out here."
+    NoRoute "no_route" "No route to the destination; show-routes lists them, route-get explains a match."
+    RouteBlackhole "route_blackhole" "The route to the destination says that packets vanish."
+    RouteUnreachable "route_unreachable" "The route to the destination says unreachable."
+    RouteProhibited "route_prohibited" "The route to the destination says prohibited."
+    NeighbourUnresolved "neighbour_unresolved" "Nobody answered for the next hop's MAC address, or too many packets waited for it."
+    PacketTooBig "packet_too_big" "Larger than the next hop's MTU and not to be fragmented; the sender was told, limits aside."
+    FragmentFailed "fragment_failed" "Could not be cut into fragments: its options are too long for the MTU, or the queue was full."
+    PuntFull "punt_full" "More packets for the switch itself than it can look at."
+    HostIgnored "host_ignored" "For the switch itself, which has no use for it: not valid, not asked for, or nothing to answer."
+    HostLimited "host_limited" "An ICMP error that was not sent, to keep within its rate."
     PoolExhausted "pool_exhausted" "No free frame for a copy or a header; raise [switch] frames."
 }
 
@@ -76,6 +93,10 @@ pub struct PortStats {
     pub moved: Counter,
     /// Source addresses not learned because a limit was reached or the table was full.
     pub learn_refused: Counter,
+    /// Packets from this port that were routed.
+    pub routed: Counter,
+    /// Packets (or copies) from this port given to the switch as a host.
+    pub punted: Counter,
     /// Partial checksums finished for this port's senders.
     pub checksums_finished: Counter,
     /// `rx_dropped` of the kernel's socket statistics, over all sockets the port ever had; as are the next three.
@@ -86,21 +107,30 @@ pub struct PortStats {
     pub kernel_rx_fill_ring_empty: Counter,
     /// `tx_invalid_descs`.
     pub kernel_tx_invalid: Counter,
-    drops: [Counter; Drop::ALL.len()],
+    drops: DropCounters,
+}
+
+/// One counter for each reason.
+struct DropCounters([Counter; Drop::ALL.len()]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        DropCounters(std::array::from_fn(|_| Counter::default()))
+    }
 }
 
 impl PortStats {
     /// Adds `count` drops of `reason`.
     #[inline]
     pub fn drop(&self, reason: Drop, count: u64) {
-        if let Some(counter) = self.drops.get(reason as usize) {
+        if let Some(counter) = self.drops.0.get(reason as usize) {
             counter.add(count);
         }
     }
 
     /// Drops of `reason` so far.
     pub fn drops(&self, reason: Drop) -> u64 {
-        self.drops.get(reason as usize).map_or(0, Counter::get)
+        self.drops.0.get(reason as usize).map_or(0, Counter::get)
     }
 
     /// Every counter, for clearing when a port id is used again.
@@ -114,6 +144,8 @@ impl PortStats {
             &self.learned,
             &self.moved,
             &self.learn_refused,
+            &self.routed,
+            &self.punted,
             &self.checksums_finished,
             &self.kernel_rx_dropped,
             &self.kernel_rx_ring_full,
@@ -121,7 +153,7 @@ impl PortStats {
             &self.kernel_tx_invalid,
         ]
         .into_iter()
-        .chain(&self.drops)
+        .chain(&self.drops.0)
     }
 }
 
@@ -185,7 +217,8 @@ const FLOOD_CLASSES: usize = 3;
 
 impl Default for WorkerStats {
     fn default() -> Self {
-        let ports = (0..PORTS_MAX).map(|_| CachePadded::default()).collect();
+        // One more for PortId::ROUTER.
+        let ports = (0..=PORTS_MAX).map(|_| CachePadded::default()).collect();
         let domains = (0..=DOMAINS_MAX).map(|_| Default::default()).collect();
         WorkerStats { poll: CachePadded::default(), ports, domains }
     }
@@ -195,7 +228,7 @@ impl WorkerStats {
     /// Counters of `port`.
     #[inline]
     pub fn port(&self, port: PortId) -> &PortStats {
-        // PortId is below PORTS_MAX by construction; the fallback keeps the path free of panics.
+        // PortId is at most PORTS_MAX by construction; the fallback keeps the path free of panics.
         self.ports.get(port.index()).unwrap_or(&self.ports[0])
     }
 

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use super::punt::Aside;
 use crate::ids::{DomainId, Mac, PortId};
 use crate::limits::{BURST, ETHERNET_HEADER, PORTS_MAX, VLAN_TAG};
 use crate::port::{Frame, Frames};
@@ -18,6 +19,12 @@ pub enum Verdict {
     Port(PortId),
     /// To every member of the bridge domain that takes this class, except where it came from.
     Flood(FloodClass),
+    /// To the router's MAC address: the route stage decides.
+    Router,
+    /// Routed, and from there to one port.
+    Routed(PortId),
+    /// Something rarer: an entry of the burst's [asides](Burst::parts).
+    Aside(u16),
     /// Nowhere, for this reason.
     Drop(Drop),
 }
@@ -35,11 +42,16 @@ pub struct Meta {
     pub tci: Option<u16>,
     /// EtherType behind that tag; a length for 802.3 frames.
     pub ethertype: u16,
+    /// The router sends this frame: it has left the port it came in by, and may leave by that port again.
+    pub routed: bool,
+    /// The switch as a host wants to see this flooded frame, too.
+    pub heard: bool,
 }
 
 impl Meta {
     /// Of a frame that nothing is known about yet.
-    pub const UNKNOWN: Meta = Meta { dst: Mac::ZERO, src: Mac::ZERO, domain: None, tci: None, ethertype: 0 };
+    pub const UNKNOWN: Meta =
+        Meta { dst: Mac::ZERO, src: Mac::ZERO, domain: None, tci: None, ethertype: 0, routed: false, heard: false };
 
     /// Where the payload behind the EtherType starts, from the start of the frame.
     #[inline]
@@ -72,13 +84,25 @@ pub struct Burst {
     pub ingress: PortId,
     /// The frames in order of arrival.
     pub frames: Frames,
+    /// Lanes that `forward` left to the router, and group frames on domains that have one.
+    pub for_router: u16,
     lanes: [Lane; BURST],
+    asides: Asides,
 }
+
+/// What [`Verdict::Aside`] refers to, in a burst.
+pub type Asides = ArrayVec<Aside, BURST>;
 
 impl Default for Burst {
     fn default() -> Self {
         let lane = Lane { meta: Meta::UNKNOWN, verdict: Verdict::Pending };
-        Burst { ingress: PortId::FIRST, frames: Frames::new(), lanes: [lane; BURST] }
+        Burst {
+            ingress: PortId::FIRST,
+            frames: Frames::new(),
+            for_router: 0,
+            lanes: [lane; BURST],
+            asides: Asides::new(),
+        }
     }
 }
 
@@ -96,10 +120,10 @@ impl Burst {
         self.lanes.get_mut(..self.frames.len()).unwrap_or_default()
     }
 
-    /// Takes every frame out, with its lane.
+    /// The frames, their lanes, and what verdicts refer to.
     #[inline]
-    pub fn drain(&mut self) -> impl Iterator<Item = (Frame, &Lane)> {
-        self.frames.drain(..).zip(&self.lanes)
+    pub fn parts(&mut self) -> (&mut Frames, &mut [Lane], &mut Asides) {
+        (&mut self.frames, &mut self.lanes, &mut self.asides)
     }
 }
 

@@ -4,19 +4,22 @@ use super::{Burst, Ctx, Verdict};
 use crate::ids::{Mac, PortId};
 use crate::stats::Drop;
 use crate::table::fdb::{Kind, MacKey};
-use crate::table::snapshot::FloodClass;
+use crate::table::snapshot::{DomainView, FloodClass};
 
 /// Decides every lane that is still pending.
 pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let ingress = burst.ingress;
     let (mut home, mut age_max_s) = (None, None);
+    let (mut router_mac, mut for_router) = (u64::MAX, 0);
     for lane in burst.lanes() {
         if !lane.is_pending() {
             continue;
         }
         if lane.meta.domain != home {
             home = lane.meta.domain;
-            age_max_s = home.and_then(|domain| ctx.view.domain(domain)).map(|domain| domain.ageing_s);
+            let view = home.and_then(|domain| ctx.view.domain(domain));
+            age_max_s = view.map(|domain| domain.ageing_s);
+            router_mac = view.map_or(u64::MAX, DomainView::router_mac_bits);
         }
         let (Some(domain), Some(age_max_s)) = (home, age_max_s) else {
             lane.verdict = Verdict::Drop(Drop::RxPortDown);
@@ -24,7 +27,13 @@ pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
         };
         let key = MacKey::new(domain, lane.meta.dst);
         if lane.meta.dst.is_group() {
+            for_router += u16::from(router_mac != u64::MAX);
             lane.verdict = group(lane.meta.dst);
+            continue;
+        }
+        if lane.meta.dst.bits() == router_mac {
+            for_router += 1;
+            lane.verdict = Verdict::Router;
             continue;
         }
         lane.verdict = match ctx.fdb.port_of_dynamic(key, ctx.now_s, age_max_s) {
@@ -32,6 +41,7 @@ pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
             _ => decide(ctx, key, ingress, age_max_s),
         };
     }
+    burst.for_router = for_router;
 }
 
 /// The same for any station.

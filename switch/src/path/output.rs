@@ -3,8 +3,9 @@
 
 use super::checksum::Partial;
 use super::parse::ETHERTYPE_VLAN;
+use super::route::fragment::fragment;
 use super::vlan::{egress_tci, retag};
-use super::{Burst, Ctx, Lane, Meta, Verdict};
+use super::{Aside, Burst, Ctx, Lane, Meta, Punt, Verdict, Why};
 use crate::ids::{DomainId, PortId};
 use crate::limits::{ETHERNET_HEADER, SEGMENTS_MAX, VLAN_TAG};
 use crate::port::Frame;
@@ -15,12 +16,23 @@ use crate::table::snapshot::{FloodClass, Member, Snapshot, Tagging};
 pub fn output(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let from = burst.ingress;
     // No frame goes back to where it came from: no way yet.
-    let mut way = Way { to: from, len_max: 0 };
-    for (mut frame, lane) in burst.drain() {
+    let mut way = Way { to: from, domain: None, len_max: 0 };
+    let (frames, lanes, asides) = burst.parts();
+    for (mut frame, lane) in frames.drain(..).zip(&*lanes) {
         let meta = &lane.meta;
         if let (Verdict::Port(to), None) = (lane.verdict, meta.tci) {
-            if way.to != to {
-                way = Way::find(ctx.view, from, to, meta.domain);
+            if way.to != to || way.domain.is_some() {
+                way = Way { domain: None, ..Way::find(ctx.view, from, to, meta.domain) };
+            }
+            if frame.len() <= way.len_max {
+                finish_checksum(ctx, &mut frame, from, meta, ETHERNET_HEADER);
+                queue(ctx, to, frame);
+                continue;
+            }
+        } else if let (Verdict::Routed(to), None) = (lane.verdict, meta.tci) {
+            // Routed frames of one burst may leave by several domains.
+            if way.to != to || way.domain != meta.domain {
+                way = Way::find(ctx.view, PortId::ROUTER, to, meta.domain);
             }
             if frame.len() <= way.len_max {
                 finish_checksum(ctx, &mut frame, from, meta, ETHERNET_HEADER);
@@ -28,18 +40,27 @@ pub fn output(ctx: &mut Ctx<'_>, burst: &mut Burst) {
                 continue;
             }
         }
-        settle(ctx, frame, from, lane);
+        settle(ctx, frame, from, lane, asides);
     }
+    asides.clear();
 }
 
 /// Acts on any verdict.
 #[inline(never)]
-fn settle(ctx: &mut Ctx<'_>, frame: Frame, from: PortId, lane: &Lane) {
+fn settle(ctx: &mut Ctx<'_>, frame: Frame, ingress: PortId, lane: &Lane, asides: &[Aside]) {
     let meta = &lane.meta;
+    let from = if meta.routed { PortId::ROUTER } else { ingress };
     match lane.verdict {
-        Verdict::Port(port) => unicast(ctx, frame, from, meta, port),
+        Verdict::Port(port) | Verdict::Routed(port) => unicast(ctx, frame, from, meta, port),
         Verdict::Flood(class) => flood(ctx, frame, from, meta, class),
-        Verdict::Drop(reason) => discard(ctx, frame, from, reason),
+        Verdict::Drop(reason) => discard(ctx, frame, ingress, reason),
+        // Only the router sends to itself, and that by mistake: a host behind it has its address.
+        Verdict::Router => discard(ctx, frame, ingress, Drop::L2Local),
+        Verdict::Aside(number) => match asides.get(usize::from(number)) {
+            Some(Aside::Punt(why)) => punt(ctx, frame, ingress, meta, *why),
+            Some(Aside::Fragment(mtu)) => cut(ctx, frame, ingress, meta, *mtu),
+            None => discard(ctx, frame, ingress, Drop::PuntFull),
+        },
         Verdict::Pending => {
             debug_assert!(false, "a stage left a lane without a verdict");
             discard(ctx, frame, from, Drop::RxMalformed);
@@ -51,6 +72,8 @@ fn settle(ctx: &mut Ctx<'_>, frame: Frame, from: PortId, lane: &Lane) {
 /// checks is known to pass, but for the length. Most frames of a burst go one way.
 struct Way {
     to: PortId,
+    /// Domain of routed frames; `None` for bridged ones, which are all of one domain.
+    domain: Option<DomainId>,
     /// Longest frame that may go this way; 0 if none may.
     len_max: usize,
 }
@@ -63,7 +86,41 @@ impl Way {
             let untagged = domain.and_then(|domain| egress.tagging(domain)) == Some(Tagging::Untagged);
             egress.forwarding && untagged && !(egress.flags.isolated && from_isolated)
         });
-        Way { to, len_max: open.map_or(0, |egress| egress.untagged_len_max) }
+        Way { to, domain, len_max: open.map_or(0, |egress| egress.untagged_len_max) }
+    }
+}
+
+/// Leaves a frame to the switch as a host.
+fn punt(ctx: &mut Ctx<'_>, mut frame: Frame, port: PortId, meta: &Meta, why: Why) {
+    let Some(domain) = meta.domain else { return discard(ctx, frame, port, Drop::RxPortDown) };
+    finish_checksum(ctx, &mut frame, port, meta, meta.l3_offset());
+    // What is complained about is lost whether or not its sender is told.
+    let lost = if let Why::Complain(complaint) = why { Some(complaint.reason()) } else { None };
+    if let Some(reason) = lost {
+        ctx.stats.port(port).drop(reason, 1);
+    }
+    match ctx.host.punt(Punt { frame, port, domain, why }) {
+        Ok(()) => {
+            *ctx.punted = true;
+            ctx.stats.port(port).punted.add(1);
+        }
+        Err(frame) if lost.is_some() => ctx.pool.free(frame),
+        Err(frame) => discard(ctx, frame, port, Drop::PuntFull),
+    }
+}
+
+/// Cuts a routed packet into fragments, which this worker sends in its next turn.
+fn cut(ctx: &mut Ctx<'_>, mut frame: Frame, ingress: PortId, meta: &Meta, mtu: u32) {
+    let Some(domain) = meta.domain else { return discard(ctx, frame, ingress, Drop::RxPortDown) };
+    finish_checksum(ctx, &mut frame, ingress, meta, meta.l3_offset());
+    let again = ctx.again;
+    let whole = fragment(ctx.pool, &frame, meta.l3_offset(), mtu as usize, |_, piece| {
+        again.push((domain, piece)).map_err(|(_, piece)| piece)
+    });
+    if whole {
+        ctx.pool.free(frame);
+    } else {
+        discard(ctx, frame, ingress, Drop::FragmentFailed);
     }
 }
 
@@ -123,7 +180,7 @@ fn fits(frame: &Frame, tci: Option<u16>, untagged_len_max: usize) -> bool {
 /// Frames from a container may carry only the pseudo-header sum (the kernel's CHECKSUM_PARTIAL). The
 /// receiver gets the frame as a new one and verifies it, so the sum is finished here, once. `l3_offset` is `meta`'s.
 #[inline(always)]
-fn finish_checksum(ctx: &mut Ctx<'_>, frame: &mut Frame, from: PortId, meta: &Meta, l3_offset: usize) {
+pub(super) fn finish_checksum(ctx: &mut Ctx<'_>, frame: &mut Frame, from: PortId, meta: &Meta, l3_offset: usize) {
     match Partial::find_plain(ctx.pool.region().head(frame), l3_offset, meta.ethertype) {
         Some(None) => {}
         Some(Some(partial)) => finish(ctx, frame, from, partial),
@@ -177,17 +234,36 @@ fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, from: PortId, meta: &Meta, class: 
             ctx.stats.port(member.port).drop(reason, 1);
         }
     }
+    let heard = meta.heard && hear(ctx, &form, from, meta);
     let stats = ctx.stats.port(from);
     if receivers > 0 {
         stats.flooded.add(1);
         if let Some(domain) = meta.domain {
             ctx.stats.flooded(domain, class as usize).add(1);
         }
-    } else {
+    } else if !heard {
         stats.drop(Drop::L2NoReceiver, 1);
     }
     if let Some(frame) = form.frame {
         ctx.pool.free(frame);
+    }
+}
+
+/// Gives the host its share of a flooded frame; the tag it has by now does not matter. True if it got one.
+fn hear(ctx: &mut Ctx<'_>, form: &Form, port: PortId, meta: &Meta) -> bool {
+    let (Some(frame), Some(domain)) = (&form.frame, meta.domain) else { return false };
+    let share = ctx.pool.region().share(frame);
+    match ctx.host.punt(Punt { frame: share, port, domain, why: Why::Heard }) {
+        Ok(()) => {
+            *ctx.punted = true;
+            ctx.stats.port(port).punted.add(1);
+            true
+        }
+        Err(share) => {
+            ctx.pool.free(share);
+            ctx.stats.port(port).drop(Drop::PuntFull, 1);
+            true
+        }
     }
 }
 

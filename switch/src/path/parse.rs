@@ -32,6 +32,8 @@ pub fn read(bytes: &[u8]) -> Option<Meta> {
         domain: None,
         tci: None,
         ethertype: back as u16,
+        routed: false,
+        heard: false,
     };
     if meta.ethertype == ETHERTYPE_VLAN {
         let [c0, c1, t0, t1] = *bytes.get(ETHERNET_HEADER..)?.first_chunk::<VLAN_TAG>()?;

@@ -4,7 +4,8 @@
 //! which swaps it between two bursts and sends the old one back, so that only the control thread ever
 //! frees one. Reading it takes no lock and no atomic.
 
-use crate::ids::{DomainId, PortId};
+use super::router::{RouterSetup, RouterView, VrfView};
+use crate::ids::{DomainId, PortId, VrfId};
 use crate::limits::{ETHERNET_HEADER, WORKERS_MAX};
 
 /// How frames of one bridge domain look on a port.
@@ -177,17 +178,30 @@ pub struct Member {
 }
 
 /// A bridge domain as the packet path sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DomainView {
     /// Seconds after which an address that was not seen again is forgotten.
     pub ageing_s: u32,
+    /// The router's interface, if the domain has one.
+    pub router: Option<Box<RouterView>>,
+    /// Its MAC address as a number; [`NO_MAC`] without one.
+    router_mac: u64,
     /// Members by flood class, each sorted by tagging so that a flood changes the tag as rarely as can be.
     unicast: Box<[Member]>,
     broadcast: Box<[Member]>,
     multicast: Box<[Member]>,
 }
 
+/// No MAC address: more than 48 bits.
+const NO_MAC: u64 = u64::MAX;
+
 impl DomainView {
+    /// The router's MAC address as a number, or one that no frame carries.
+    #[inline]
+    pub fn router_mac_bits(&self) -> u64 {
+        self.router_mac
+    }
+
     /// The ports that a flood of `class` reaches.
     #[inline]
     pub fn members(&self, class: FloodClass) -> &[Member] {
@@ -206,6 +220,7 @@ pub struct Snapshot {
     pub generation: u64,
     ports: Vec<Option<PortView>>,
     domains: Vec<Option<DomainView>>,
+    vrfs: Vec<VrfView>,
 }
 
 impl Snapshot {
@@ -221,12 +236,38 @@ impl Snapshot {
         for &(id, ageing_s) in domains {
             domain_views[id.index()] = Some(DomainView {
                 ageing_s,
+                router: None,
+                router_mac: NO_MAC,
                 unicast: members(&views, id, FloodClass::UnknownUnicast),
                 broadcast: members(&views, id, FloodClass::Broadcast),
                 multicast: members(&views, id, FloodClass::Multicast),
             });
         }
-        Snapshot { generation, ports: views, domains: domain_views }
+        Snapshot { generation, ports: views, domains: domain_views, vrfs: Vec::new() }
+    }
+
+    /// The same with a router. Interfaces on domains that do not exist are left out.
+    pub fn with_router(mut self, router: RouterSetup) -> Snapshot {
+        for (id, interface) in router.interfaces {
+            if let Some(Some(domain)) = self.domains.get_mut(id.index()) {
+                domain.router_mac = interface.mac.bits();
+                domain.router = Some(Box::new(interface));
+            }
+        }
+        self.vrfs = router.vrfs;
+        self
+    }
+
+    /// The routing tables of a VRF.
+    #[inline]
+    pub fn vrf(&self, id: VrfId) -> Option<&VrfView> {
+        self.vrfs.get(id.index())
+    }
+
+    /// The router's interface on a domain.
+    #[inline]
+    pub fn router(&self, domain: DomainId) -> Option<&RouterView> {
+        self.domain(domain)?.router.as_deref()
     }
 
     /// The port `id`, if it is configured.

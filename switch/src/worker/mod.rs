@@ -14,9 +14,11 @@ pub use priority::{SessionPriority, keep_off, raise_session};
 pub use run::{PollMode, RunOptions, run};
 pub use shared::{Command, Event, Shared, Waker};
 
-use crate::ids::PortId;
-use crate::limits::{BURST, HANDOFF, PORTS_MAX};
-use crate::path::{Burst, Ctx, TxStage, process};
+use arrayvec::ArrayVec;
+
+use crate::ids::{DomainId, PortId};
+use crate::limits::{BURST, HANDOFF, INJECTED_MAX, PORTS_MAX};
+use crate::path::{Burst, Ctx, Redirects, TxStage, process, process_injected};
 use crate::port::{Frame, FramePool, Frames, KernelCounters, Port};
 use crate::stats::{Drop, PortStats, WorkerStats};
 use crate::table::snapshot::Snapshot;
@@ -57,6 +59,9 @@ pub struct Worker {
     slots: Box<[u16]>,
     tx: TxStage,
     burst: Burst,
+    redirects: Redirects,
+    /// The host has something to do that it was not told of yet.
+    punted: bool,
     /// Frames the ports still have to send: the worker must not sleep.
     unsent: bool,
     stopping: bool,
@@ -81,6 +86,8 @@ impl Worker {
             slots: vec![NO_SLOT; PORTS_MAX].into(),
             tx: TxStage::default(),
             burst: Burst::default(),
+            redirects: Redirects::default(),
+            punted: false,
             unsent: false,
             stopping: false,
             unsaid: None,
@@ -90,13 +97,17 @@ impl Worker {
 
     /// One turn at time `now_ns` (nanoseconds since the switch started). Returns the packets moved.
     pub fn poll_once(&mut self, now_ns: u64) -> usize {
+        self.shared.grace().pass(self.index);
         self.obey();
         let now_s = (now_ns / 1_000_000_000) as u32;
-        let mut moved = self.take_handoffs();
+        let mut moved = self.take_handoffs() + self.take_injected(now_s);
         for slot in 0..self.ports.len() {
             moved += self.receive(slot, now_s);
         }
         self.service();
+        if std::mem::take(&mut self.punted) {
+            self.shared.host_waker().wake();
+        }
         if now_s != self.counted_s {
             self.counted_s = now_s;
             self.count_kernel();
@@ -215,17 +226,49 @@ impl Worker {
         stats.rx_bytes.add(self.burst.frames.iter().map(|frame| frame.len() as u64).sum());
         self.stats.poll.bursts.add(1);
         self.burst.ingress = id;
+        self.switch(now_s, process);
+        received
+    }
+
+    /// Takes the burst through the path and on to its ports.
+    fn switch(&mut self, now_s: u32, path: impl FnOnce(&mut Ctx<'_>, &mut Burst)) {
         let mut ctx = Ctx {
             pool: &mut self.pool,
             view: &self.view,
             fdb: self.shared.fdb(),
             stats: &self.stats,
             tx: &mut self.tx,
+            router: self.shared.router(),
+            host: self.shared.host(),
+            again: self.shared.injected(self.index),
+            redirects: &mut self.redirects,
+            ingress: self.burst.ingress,
+            punted: &mut self.punted,
             now_s,
         };
-        process(&mut ctx, &mut self.burst);
+        path(&mut ctx, &mut self.burst);
         self.drain_stage();
-        received
+    }
+
+    /// Sends what the switch as a host left here, and fragments.
+    fn take_injected(&mut self, now_s: u32) -> usize {
+        let mut taken = 0;
+        // A whole queue at most.
+        for _ in 0..INJECTED_MAX / BURST {
+            let mut domains: ArrayVec<DomainId, BURST> = ArrayVec::new();
+            while !domains.is_full() {
+                let Some((domain, frame)) = self.shared.injected(self.index).pop() else { break };
+                domains.push(domain);
+                self.burst.frames.push(frame);
+            }
+            if domains.is_empty() {
+                break;
+            }
+            taken += domains.len();
+            self.burst.ingress = PortId::ROUTER;
+            self.switch(now_s, |ctx, burst| process_injected(ctx, burst, &domains));
+        }
+        taken
     }
 
     /// Moves staged frames into the rings of this worker's ports and the queues to other workers.
@@ -318,6 +361,7 @@ fn service(local: &mut Local, pool: &mut FramePool, stats: &PortStats, shared: &
 impl std::ops::Drop for Worker {
     /// Gives every frame back: ports are closed, queues to this worker emptied.
     fn drop(&mut self) {
+        self.shared.grace().sleep(self.index);
         for local in self.ports.drain(..) {
             self.shared.pool().reclaim(local.dev.close());
         }
@@ -325,6 +369,9 @@ impl std::ops::Drop for Worker {
             while let Some((_, frame)) = self.shared.take_handoff(from, self.index) {
                 self.pool.free(frame);
             }
+        }
+        while let Some((_, frame)) = self.shared.injected(self.index).pop() {
+            self.pool.free(frame);
         }
     }
 }

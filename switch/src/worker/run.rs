@@ -89,6 +89,7 @@ fn sleep(worker: &Worker) {
     let shared: &Shared = &worker.shared;
     let waker = shared.waker(worker.index);
     waker.set_asleep(true);
+    shared.grace().sleep(worker.index);
     if shared.is_quiet(worker.index) {
         let mut fds: ArrayVec<PollFd<'_>, { PORTS_MAX + 1 }> = ArrayVec::new();
         fds.push(PollFd::from_borrowed_fd(waker.fd(), PollFlags::IN));
@@ -98,5 +99,6 @@ fn sleep(worker: &Worker) {
         // An interrupted or failed wait is a short one: the loop looks at every port either way.
         let _ = poll(&mut fds, Some(&timeout));
     }
+    shared.grace().wake(worker.index);
     waker.set_asleep(false);
 }

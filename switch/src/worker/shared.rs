@@ -9,10 +9,13 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::ids::PortId;
-use crate::limits::{HANDOFF, PORTS_MAX};
+use crate::limits::{HANDOFF, INJECTED_MAX, PORTS_MAX};
+use crate::path::{HostQueues, Injected};
 use crate::port::{Frame, Port, PortError, SharedPool};
 use crate::stats::WorkerStats;
 use crate::table::fdb::Fdb;
+use crate::table::grace::Grace;
+use crate::table::router::RouterTables;
 use crate::table::snapshot::Snapshot;
 
 /// What the control thread tells a worker.
@@ -112,12 +115,19 @@ struct Mailbox {
     stats: Arc<WorkerStats>,
     /// Frames from each worker to this one.
     handoffs: Vec<ArrayQueue<(PortId, Frame)>>,
+    /// Frames of the router for this worker to send: from the host, and fragments from itself.
+    injected: ArrayQueue<Injected>,
 }
 
 /// Everything that more than one thread touches.
 pub struct Shared {
     pool: Arc<SharedPool>,
     fdb: Arc<Fdb>,
+    router: RouterTables,
+    grace: Grace,
+    host: HostQueues,
+    host_waker: Waker,
+    host_stats: Arc<WorkerStats>,
     mailboxes: Vec<Mailbox>,
     events: ArrayQueue<Event>,
     control: Waker,
@@ -133,13 +143,27 @@ impl Shared {
                 waker: Waker::new()?,
                 stats: Arc::default(),
                 handoffs: (0..workers).map(|_| ArrayQueue::new(handoff)).collect(),
+                injected: ArrayQueue::new(INJECTED_MAX),
             })
         };
         let mailboxes = (0..workers).map(mailbox).collect::<io::Result<_>>()?;
         let control = Waker::new()?;
         // The control thread's loop always waits on this descriptor.
         control.asleep.store(true, Ordering::SeqCst);
-        Ok(Arc::new(Shared { pool, fdb, mailboxes, events: ArrayQueue::new(4 * PORTS_MAX), control }))
+        let host = HostQueues::new(pool.region().count() as usize);
+        Ok(Arc::new(Shared {
+            pool,
+            fdb,
+            router: RouterTables::default(),
+            // The host reads routes as workers do.
+            grace: Grace::new(workers + 1),
+            host,
+            host_waker: Waker::new()?,
+            host_stats: Arc::default(),
+            mailboxes,
+            events: ArrayQueue::new(4 * PORTS_MAX),
+            control,
+        }))
     }
 
     /// Number of workers.
@@ -168,9 +192,44 @@ impl Shared {
         &self.mailboxes[index].stats
     }
 
-    /// Counters of all workers.
+    /// Counters of all workers, and of the switch as a host.
     pub fn all_stats(&self) -> impl Iterator<Item = &WorkerStats> {
-        self.mailboxes.iter().map(|mailbox| &*mailbox.stats)
+        self.mailboxes.iter().map(|mailbox| &*mailbox.stats).chain([&*self.host_stats])
+    }
+
+    /// Counters of the switch as a host.
+    pub fn host_stats(&self) -> &WorkerStats {
+        &self.host_stats
+    }
+
+    /// The router's tables.
+    #[inline]
+    pub fn router(&self) -> &RouterTables {
+        &self.router
+    }
+
+    /// Who may still read what was taken out of the router's tables: workers by number, then the host.
+    #[inline]
+    pub fn grace(&self) -> &Grace {
+        &self.grace
+    }
+
+    /// What workers leave to the switch as a host.
+    #[inline]
+    pub fn host(&self) -> &HostQueues {
+        &self.host
+    }
+
+    /// The waker of the host's thread.
+    #[inline]
+    pub fn host_waker(&self) -> &Waker {
+        &self.host_waker
+    }
+
+    /// Frames of the router that worker `index`, which must exist, is to send.
+    #[inline]
+    pub fn injected(&self, index: usize) -> &ArrayQueue<Injected> {
+        &self.mailboxes[index].injected
     }
 
     /// Sends a command to worker `index` and wakes it. Control thread.
@@ -233,15 +292,18 @@ impl Shared {
         self.mailboxes.get(to)?.handoffs.get(from)?.pop()
     }
 
-    /// Frames between workers now.
+    /// Frames between workers now, and between them and the host.
     pub fn handoffs(&self) -> usize {
-        self.mailboxes.iter().flat_map(|mailbox| &mailbox.handoffs).map(ArrayQueue::len).sum()
+        let queues =
+            |mailbox: &Mailbox| mailbox.handoffs.iter().map(ArrayQueue::len).sum::<usize>() + mailbox.injected.len();
+        self.mailboxes.iter().map(queues).sum::<usize>() + self.host.len()
     }
 
     /// True if nothing waits for worker `index`.
     pub fn is_quiet(&self, index: usize) -> bool {
-        self.mailboxes
-            .get(index)
-            .is_none_or(|mailbox| mailbox.commands.is_empty() && mailbox.handoffs.iter().all(ArrayQueue::is_empty))
+        self.mailboxes.get(index).is_none_or(|mailbox| {
+            let idle = mailbox.commands.is_empty() && mailbox.injected.is_empty();
+            idle && mailbox.handoffs.iter().all(ArrayQueue::is_empty)
+        })
     }
 }

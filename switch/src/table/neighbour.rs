@@ -1,0 +1,344 @@
+//! Who has which MAC address on a router's interface (ARP and ND), as the packet path reads it.
+//!
+//! One thread at a time writes (the switch as a host, under its lock); workers read without a lock and write nothing but one
+//! flag. A neighbour has a slot, which next hops refer to by number, and is found by its address through an index of
+//! slot numbers with open addressing. A reader may miss an entry that is being moved in the index: such a
+//! packet goes the way of an unresolved one, which knows better.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use crate::ids::{DomainId, Mac};
+use crate::limits::NEIGHBOURS_MAX;
+
+/// A neighbour's name: an IP address on a bridge domain.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct NeighbourKey {
+    domain: DomainId,
+    high: u64,
+    low: u64,
+}
+
+/// Upper half of the low word of an IPv4 address written as an IPv6 one (`::ffff:a.b.c.d`, RFC 4291 2.5.5.2).
+const MAPPED: u64 = 0xffff_0000_0000;
+
+impl NeighbourKey {
+    /// An IPv4 neighbour; the address in host byte order.
+    #[inline]
+    pub fn v4(domain: DomainId, address: u32) -> NeighbourKey {
+        NeighbourKey { domain, high: 0, low: MAPPED | u64::from(address) }
+    }
+
+    /// An IPv6 neighbour.
+    #[inline]
+    pub fn v6(domain: DomainId, address: u128) -> NeighbourKey {
+        NeighbourKey { domain, high: (address >> 64) as u64, low: address as u64 }
+    }
+
+    /// Of either family.
+    pub fn new(domain: DomainId, address: IpAddr) -> NeighbourKey {
+        match address {
+            IpAddr::V4(address) => NeighbourKey::v4(domain, address.into()),
+            IpAddr::V6(address) => NeighbourKey::v6(domain, address.into()),
+        }
+    }
+
+    /// The bridge domain.
+    pub fn domain(self) -> DomainId {
+        self.domain
+    }
+
+    /// The address.
+    pub fn address(self) -> IpAddr {
+        if self.high == 0 && self.low & !0xffff_ffff == MAPPED {
+            IpAddr::V4(Ipv4Addr::from(self.low as u32))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(u128::from(self.high) << 64 | u128::from(self.low)))
+        }
+    }
+
+    #[inline]
+    fn hash(self) -> u64 {
+        let mut hash = (self.high ^ (self.domain.index() as u64) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash = (hash ^ hash >> 32 ^ self.low).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        hash ^ hash >> 32
+    }
+}
+
+/// Number of a neighbour's slot, below [`NEIGHBOURS_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct NeighbourSlot(u32);
+
+impl NeighbourSlot {
+    /// The slot with this index, or `None` at or above [`NEIGHBOURS_MAX`].
+    #[inline]
+    pub fn new(index: usize) -> Option<NeighbourSlot> {
+        (index < NEIGHBOURS_MAX).then_some(NeighbourSlot(index as u32))
+    }
+
+    /// The index.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a worker wants of a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resolved {
+    /// Its bridge domain.
+    pub domain: DomainId,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// Whoever uses the entry is to say so: see [`Neighbours::note_use`].
+    pub tell_use: bool,
+}
+
+// The first word of a slot. Zero: nothing to read. Bits 0..48: MAC address.
+const TELL_USE: u64 = 1 << 48;
+const RESOLVED: u64 = 1 << 49;
+const VERSION_SHIFT: u32 = 52;
+
+/// One neighbour: its state, its address, its domain.
+#[derive(Default)]
+#[repr(align(32))]
+struct Slot {
+    state: AtomicU64,
+    high: AtomicU64,
+    low: AtomicU64,
+    domain: AtomicU64,
+}
+
+/// Entries of the index: at most half of them are in use.
+const INDEX: usize = 2 * NEIGHBOURS_MAX;
+/// An entry of the index that was never used since the last [`Neighbours::rebuild`]: a search ends here.
+const EMPTY: u32 = 0;
+/// An entry whose slot was given up: a search goes on.
+const GONE: u32 = u32::MAX;
+
+/// The table. See the module text.
+pub struct Neighbours {
+    slots: Box<[Slot]>,
+    /// Slot number plus one.
+    index: Box<[AtomicU32]>,
+}
+
+impl Default for Neighbours {
+    fn default() -> Self {
+        Neighbours {
+            slots: (0..NEIGHBOURS_MAX).map(|_| Slot::default()).collect(),
+            index: (0..INDEX).map(|_| AtomicU32::new(EMPTY)).collect(),
+        }
+    }
+}
+
+impl Neighbours {
+    /// The neighbour with this name, if its MAC address is known. Any thread.
+    #[inline]
+    pub fn find(&self, key: NeighbourKey) -> Option<(NeighbourSlot, Resolved)> {
+        let mut at = key.hash() as usize % INDEX;
+        for _ in 0..INDEX {
+            match self.index.get(at)?.load(Ordering::Acquire) {
+                EMPTY => return None,
+                GONE => {}
+                number => {
+                    let slot = NeighbourSlot(number - 1);
+                    if let Some(resolved) = self.read(slot, Some(key)) {
+                        return Some((slot, resolved));
+                    }
+                }
+            }
+            at = (at + 1) % INDEX;
+        }
+        None
+    }
+
+    /// The neighbour in this slot, if its MAC address is known. Any thread.
+    #[inline]
+    pub fn at(&self, slot: NeighbourSlot) -> Option<Resolved> {
+        self.read(slot, None)
+    }
+
+    /// The name of the neighbour in this slot, resolved or not. Any thread; a slot changes its name only while no next
+    /// hop refers to it.
+    pub fn key(&self, slot: NeighbourSlot) -> Option<NeighbourKey> {
+        let slot = self.slots.get(slot.index())?;
+        let domain = DomainId::new(slot.domain.load(Ordering::Acquire) as usize)?;
+        Some(NeighbourKey { domain, high: slot.high.load(Ordering::Relaxed), low: slot.low.load(Ordering::Relaxed) })
+    }
+
+    #[inline]
+    fn read(&self, slot: NeighbourSlot, wanted: Option<NeighbourKey>) -> Option<Resolved> {
+        let slot = self.slots.get(slot.index())?;
+        let state = slot.state.load(Ordering::Acquire);
+        let domain = slot.domain.load(Ordering::Relaxed);
+        if let Some(key) = wanted {
+            let same = slot.high.load(Ordering::Relaxed) == key.high && slot.low.load(Ordering::Relaxed) == key.low;
+            if !same || domain != key.domain.index() as u64 {
+                return None;
+            }
+        }
+        fence(Ordering::Acquire);
+        // Still the same entry: a slot that is given away passes through zero and comes back with another version.
+        if state & RESOLVED == 0 || slot.state.load(Ordering::Relaxed) & !TELL_USE != state & !TELL_USE {
+            return None;
+        }
+        Some(Resolved {
+            domain: DomainId::new(domain as usize)?,
+            mac: Mac::from_bits(state),
+            tell_use: state & TELL_USE != 0,
+        })
+    }
+
+    /// Takes back the wish of [`Neighbours::set`] to be told of the next use. True for the one caller who is to
+    /// tell the host.
+    pub fn note_use(&self, slot: NeighbourSlot) -> bool {
+        self.slots
+            .get(slot.index())
+            .is_some_and(|slot| slot.state.fetch_and(!TELL_USE, Ordering::Relaxed) & TELL_USE != 0)
+    }
+
+    /// Gives `slot` to a neighbour whose MAC address is not known yet. The writer; `slot` must be free.
+    pub fn claim(&self, slot: NeighbourSlot, key: NeighbourKey) {
+        let Some(entry) = self.slots.get(slot.index()) else { return };
+        let version = (entry.state.load(Ordering::Relaxed) >> VERSION_SHIFT).wrapping_add(1);
+        entry.state.store(version << VERSION_SHIFT, Ordering::Relaxed);
+        fence(Ordering::Release);
+        entry.high.store(key.high, Ordering::Relaxed);
+        entry.low.store(key.low, Ordering::Relaxed);
+        entry.domain.store(key.domain.index() as u64, Ordering::Release);
+        self.point(key, slot);
+    }
+
+    /// Sets the MAC address of a claimed slot, or takes it away. With `tell_use` the next worker that uses it says so.
+    pub fn set(&self, slot: NeighbourSlot, mac: Option<Mac>, tell_use: bool) {
+        let Some(entry) = self.slots.get(slot.index()) else { return };
+        let version = entry.state.load(Ordering::Relaxed) >> VERSION_SHIFT << VERSION_SHIFT;
+        let known = mac.map_or(0, |mac| mac.bits() | RESOLVED);
+        let flag = if tell_use && mac.is_some() { TELL_USE } else { 0 };
+        entry.state.store(version | known | flag, Ordering::Release);
+    }
+
+    /// Gives a slot up. The writer.
+    pub fn release(&self, slot: NeighbourSlot) {
+        let (Some(entry), Some(key)) = (self.slots.get(slot.index()), self.key(slot)) else { return };
+        let mut at = key.hash() as usize % INDEX;
+        for _ in 0..INDEX {
+            let Some(index) = self.index.get(at) else { break };
+            match index.load(Ordering::Relaxed) {
+                EMPTY => break,
+                number if number == slot.0 + 1 => {
+                    let next = self.index.get((at + 1) % INDEX);
+                    let last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
+                    index.store(if last { EMPTY } else { GONE }, Ordering::Release);
+                    break;
+                }
+                _ => at = (at + 1) % INDEX,
+            }
+        }
+        let version = entry.state.load(Ordering::Relaxed) >> VERSION_SHIFT;
+        entry.state.store(version << VERSION_SHIFT, Ordering::Release);
+        entry.domain.store(0, Ordering::Release);
+    }
+
+    /// Entries of the index that a search has to pass though they lead nowhere.
+    pub fn gone(&self) -> usize {
+        self.index.iter().filter(|entry| entry.load(Ordering::Relaxed) == GONE).count()
+    }
+
+    /// Makes the index anew. Readers may miss entries meanwhile. The writer; worth it when a quarter is
+    /// [gone](Neighbours::gone).
+    pub fn rebuild(&self) {
+        self.index.iter().for_each(|entry| entry.store(EMPTY, Ordering::Release));
+        for number in 0..self.slots.len() {
+            let slot = NeighbourSlot(number as u32);
+            if let Some(key) = self.key(slot) {
+                self.point(key, slot);
+            }
+        }
+    }
+
+    fn point(&self, key: NeighbourKey, slot: NeighbourSlot) {
+        let mut at = key.hash() as usize % INDEX;
+        for _ in 0..INDEX {
+            let Some(entry) = self.index.get(at) else { return };
+            if matches!(entry.load(Ordering::Relaxed), EMPTY | GONE) {
+                entry.store(slot.0 + 1, Ordering::Release);
+                return;
+            }
+            at = (at + 1) % INDEX;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn key(number: u32) -> NeighbourKey {
+        NeighbourKey::v4(DomainId::new(1 + number as usize % 3).unwrap(), number / 3)
+    }
+
+    #[test]
+    fn names_give_back_domain_and_address() {
+        let domain = DomainId::new(7).unwrap();
+        for address in ["10.0.0.1", "0.0.0.0", "fe80::1", "2001:db8::ffff:1", "::"] {
+            let address: IpAddr = address.parse().unwrap();
+            let key = NeighbourKey::new(domain, address);
+            assert_eq!((key.domain(), key.address()), (domain, address));
+        }
+    }
+
+    #[test]
+    fn a_use_is_told_once() {
+        let table = Neighbours::default();
+        let slot = NeighbourSlot::new(5).unwrap();
+        table.claim(slot, key(1));
+        assert!(table.find(key(1)).is_none() && table.at(slot).is_none());
+        table.set(slot, Some(Mac::new([2, 0, 0, 0, 0, 1])), true);
+        assert!(table.at(slot).unwrap().tell_use);
+        assert!(table.note_use(slot) && !table.note_use(slot));
+        assert_eq!(table.find(key(1)).map(|(slot, found)| (slot.index(), found.tell_use)), Some((5, false)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        // A plain map is the oracle, over claims, changes, releases and rebuilds.
+        #[test]
+        fn agrees_with_a_map(steps in proptest::collection::vec((0u8..10, 0u32..60, 1u64..9), 1..300)) {
+            let table = Neighbours::default();
+            let mut model: HashMap<NeighbourKey, (usize, u64)> = HashMap::new();
+            let mut free: Vec<usize> = (0..60).collect();
+            for (what, number, mac) in steps {
+                let key = key(number);
+                match (what, model.get(&key).copied()) {
+                    (0..=5, None) => {
+                        let index = free.pop().unwrap();
+                        let slot = NeighbourSlot::new(index).unwrap();
+                        table.claim(slot, key);
+                        table.set(slot, Some(Mac::from_bits(mac)), false);
+                        model.insert(key, (index, mac));
+                    }
+                    (0..=5, Some((index, _))) => {
+                        table.set(NeighbourSlot::new(index).unwrap(), Some(Mac::from_bits(mac)), false);
+                        model.insert(key, (index, mac));
+                    }
+                    (6..=8, Some((index, _))) => {
+                        table.release(NeighbourSlot::new(index).unwrap());
+                        model.remove(&key);
+                        free.push(index);
+                    }
+                    (9, _) => table.rebuild(),
+                    _ => {}
+                }
+                for number in 0..60 {
+                    let key = self::key(number);
+                    let found = table.find(key).map(|(slot, found)| (slot.index(), found.mac.bits(), found.domain));
+                    prop_assert_eq!(found, model.get(&key).map(|&(slot, mac)| (slot, mac, key.domain())));
+                }
+            }
+        }
+    }
+}
