@@ -31,7 +31,8 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
-pub(super) const IPV4_HEADER: usize = 20;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 pub(super) const UDP_HEADER: usize = 8;
 pub(super) const TCP_HEADER: usize = 20;
