@@ -1,4 +1,7 @@
-//! State that the packet path reads: the forwarding database and the configuration snapshot.
+//! State that the packet path reads: the forwarding database, the forwarding information base and the configuration
+//! snapshot, and the grace periods after which memory that they let go of may be used again.
 
 pub mod fdb;
+pub mod fib;
+pub mod grace;
 pub mod snapshot;
