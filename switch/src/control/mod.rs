@@ -44,6 +44,7 @@ use self::resume::Resume;
 use self::view::{Domains, Publisher, port_setup};
 use self::watch::Watch;
 use crate::config::Config;
+use crate::host::SharedHost;
 use crate::ids::{DomainId, PortId};
 use crate::port::{PortFactory, THREADED_NAPI};
 use crate::worker::{Event, Shared};
@@ -58,6 +59,8 @@ pub struct Parts {
     pub epoch: Instant,
     /// What is shared with the workers.
     pub shared: Arc<Shared>,
+    /// The switch as a host.
+    pub host: SharedHost,
     /// Attaches interfaces.
     pub factory: Box<dyn PortFactory>,
     /// Where link events come from.
@@ -74,6 +77,8 @@ pub struct Control {
     /// Second of the switch's clock, as of this turn.
     now_s: u32,
     shared: Arc<Shared>,
+    /// Configured with every publish, listed on request.
+    host: SharedHost,
     factory: Box<dyn PortFactory>,
     link_source: Box<dyn LinkSource>,
     links: LinkTable,
@@ -97,7 +102,7 @@ pub struct Control {
 impl Control {
     /// A switch with nothing attached yet. Reports kernel features that are missing.
     pub fn new(parts: Parts) -> Control {
-        let Parts { config, source, epoch, shared, factory, links, closer } = parts;
+        let Parts { config, source, epoch, shared, host, factory, links, closer } = parts;
         let watch = Watch::new(epoch, shared.workers());
         let resume = Resume::new(config.switch.resume_latency_us);
         let mut control = Control {
@@ -106,6 +111,7 @@ impl Control {
             epoch,
             now_s: 0,
             shared,
+            host,
             factory,
             link_source: links,
             links: LinkTable::default(),
@@ -218,7 +224,8 @@ impl Control {
         let ports: Vec<_> = ports.collect();
         let domains = self.ageing_times();
         self.sweeper.set_ageing(&domains);
-        self.publisher.publish(&self.shared, &ports, &domains);
+        let view = self.publisher.publish(&self.shared, &ports, &domains);
+        self.host.lock().configure(Vec::new(), view);
     }
 
     /// Every domain with its ageing time in seconds.

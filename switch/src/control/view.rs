@@ -145,13 +145,14 @@ impl Default for Publisher {
 }
 
 impl Publisher {
-    /// Sends a new picture to every worker.
-    pub fn publish(&mut self, shared: &Shared, ports: &[PortSetup], domains: &[(DomainId, u32)]) {
+    /// Sends a new picture to every worker, and answers with it.
+    pub fn publish(&mut self, shared: &Shared, ports: &[PortSetup], domains: &[(DomainId, u32)]) -> Arc<Snapshot> {
         self.generation += 1;
         let view = Arc::new(Snapshot::new(self.generation, ports, domains));
         for worker in 0..shared.workers() {
             shared.command(worker, Command::View(Arc::clone(&view)));
         }
+        view
     }
 
     /// A worker gave back a snapshot.

@@ -25,7 +25,8 @@ const HOP_BY_HOP: u8 = 0;
 const GRE: u8 = 47;
 const IPV4_IN_IP: u8 = 4;
 pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
 const IPV6_IN_IP: u8 = 41;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;

@@ -137,7 +137,11 @@ fn ping4(from: usize, to: Ipv4Addr, ttl: u8) -> Vec<u8> {
 fn ping6(from: usize, to: Ipv6Addr, hop_limit: u8) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(station(from).octets(), gateway(from).octets());
     let mut frame = Vec::new();
-    builder.ipv6(v6(from, 2).octets(), to.octets(), hop_limit).icmpv6_echo_request(7, 1).write(&mut frame, b"data").unwrap();
+    builder
+        .ipv6(v6(from, 2).octets(), to.octets(), hop_limit)
+        .icmpv6_echo_request(7, 1)
+        .write(&mut frame, b"data")
+        .unwrap();
     frame
 }
 
