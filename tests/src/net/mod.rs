@@ -182,6 +182,8 @@ pub struct Link {
     pub mtu: u32,
     /// No addresses, no ARP, no IPv6: only frames that the test sends.
     pub quiet: bool,
+    /// No addresses, but for IPv6 those that the kernel makes by itself; the container's programs are to get them.
+    pub bare: bool,
     /// `ethtool -K eth0 tx off` in the container.
     pub tx_off: bool,
     /// Queues each way.
@@ -190,7 +192,7 @@ pub struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Link { mtu: 1500, quiet: false, tx_off: false, queues: 1 }
+        Link { mtu: 1500, quiet: false, bare: false, tx_off: false, queues: 1 }
     }
 }
 
@@ -264,7 +266,9 @@ impl Container {
         self.space.ip(&format!(
             "link add eth0 mtu {mtu} address {mac} {queues} type veth peer name {end} mtu {mtu} {queues} netns {host}"
         ));
-        if link.quiet {
+        if link.bare {
+            self.space.ip("link set eth0 up");
+        } else if link.quiet {
             self.space.sysctl("ipv6/conf/all/disable_ipv6", "1");
             lab.host.sysctl(&format!("ipv6/conf/{end}/disable_ipv6"), "1");
             self.space.ip("link set eth0 arp off up");

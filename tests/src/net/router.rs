@@ -325,15 +325,23 @@ impl RawHost {
     /// # Panics
     /// When it does not answer, or not from its MAC address.
     pub fn introduce(&mut self) {
-        let (gateway, router) = (gateway_v4(self.subnet), gateway_mac(self.subnet));
-        let asks = packets::arp([0xff; 6], 1, (self.mac, self.v4), ([0; 6], gateway));
-        let answer = self.ask("ARP's answer", &asks, |frame| frame[12..14] == [8, 6] && frame[20..22] == [0, 2]);
-        assert_eq!((&answer[22..28], &answer[28..32]), (&router[..], &gateway.octets()[..]), "the router's addresses");
+        self.introduce_v4();
         let asks = packets::solicitation((self.mac, self.v6), gateway_v6(self.subnet));
         let answer = self.ask("the neighbour advertisement", &asks, |frame| {
             packets::icmp_of(frame).is_some_and(|message| message.kind == (136, 0))
         });
-        assert_eq!(answer[6..12], router);
+        assert_eq!(answer[6..12], gateway_mac(self.subnet));
+    }
+
+    /// The same with ARP alone.
+    ///
+    /// # Panics
+    /// As [`introduce`](Self::introduce).
+    pub fn introduce_v4(&mut self) {
+        let (gateway, router) = (gateway_v4(self.subnet), gateway_mac(self.subnet));
+        let asks = packets::arp([0xff; 6], 1, (self.mac, self.v4), ([0; 6], gateway));
+        let answer = self.ask("ARP's answer", &asks, |frame| frame[12..14] == [8, 6] && frame[20..22] == [0, 2]);
+        assert_eq!((&answer[22..28], &answer[28..32]), (&router[..], &gateway.octets()[..]), "the router's addresses");
     }
 
     /// Sends again every second until the answer comes.
