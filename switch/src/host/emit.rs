@@ -136,7 +136,7 @@ impl Out {
 const ETHERTYPE_VLAN: u16 = 0x8100;
 
 /// Where the network header starts: behind the tag, if there is one.
-fn l3_offset(frame: &[u8]) -> usize {
+pub(super) fn l3_offset(frame: &[u8]) -> usize {
     let tagged = frame.get(12..14) == Some(&ETHERTYPE_VLAN.to_be_bytes());
     if tagged { ETHERNET_HEADER + crate::limits::VLAN_TAG } else { ETHERNET_HEADER }
 }

@@ -7,15 +7,21 @@
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
 //! who else claims them; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
 
+mod arp;
 mod emit;
 pub mod icmp;
 pub mod icmp6;
 pub mod limit;
+mod ndp;
 pub mod neighbour;
 mod own;
 mod random;
+mod receive;
 mod run;
 pub mod settings;
+mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -40,7 +46,10 @@ use own::OwnAddresses;
 /// The host, as its thread and the control thread share it. The lock is held for a bounded piece of work at a time.
 pub type SharedHost = Arc<Mutex<Host>>;
 
-/// Neighbours that one turn sees to when they are due.
+/// Frames that one turn takes, and uses of neighbours.
+const PUNTS: usize = 256;
+
+/// Neighbours, and own addresses, that one turn sees to when they are due.
 const TIMERS: usize = 256;
 
 /// What the switch as a host did since the start.
@@ -137,10 +146,26 @@ impl Host {
         self.turns += 1;
         let reader = self.shared.workers();
         self.shared.grace().wake(reader);
+        let mut idle = false;
+        for _ in 0..PUNTS {
+            self.kind = self.kind.wrapping_add(1);
+            let Some(punt) = self.shared.host().next(self.kind) else {
+                idle = true;
+                break;
+            };
+            self.take(punt);
+            self.act();
+        }
+        for _ in 0..PUNTS {
+            let Some(slot) = self.shared.host().next_used() else { break };
+            self.cache.used(slot, self.now_ns);
+        }
         self.cache.expire(self.now_ns, TIMERS);
+        self.act();
+        self.speak(TIMERS);
         self.out.flush();
         self.shared.grace().sleep(reader);
-        self.next_due()
+        if idle { self.next_due() } else { self.now_ns }
     }
 
     /// When something is due without anybody's doing.

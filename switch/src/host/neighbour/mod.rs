@@ -258,6 +258,12 @@ impl Cache {
         keys.iter().filter(|key| self.remove(**key, now_ns)).count()
     }
 
+    /// Forgets everybody, before the end.
+    pub fn remove_all(&mut self) {
+        let slots: Vec<NeighbourSlot> = self.by_key.values().copied().collect();
+        slots.into_iter().for_each(|slot| self.delete(slot));
+    }
+
     /// Asks again at once for the next hops on a domain that just got an interface.
     pub fn restart(&mut self, domain: DomainId, now_ns: u64) {
         let entries = self.entries.iter().flatten();

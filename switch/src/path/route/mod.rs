@@ -264,6 +264,9 @@ fn forward(
         Ok(way) => way,
         Err(outcome) => return outcome,
     };
+    if let Some(slot) = way.tell_use {
+        hop::tell_use(ctx, slot);
+    }
     // Local delivery came first: the router takes packets to itself whatever their TTL (RFC 1812 4.2.2.9).
     if packet.ttl <= 1 {
         return complain(super::Complaint::TtlExceeded);
