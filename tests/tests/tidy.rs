@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("port", &["ids", "limits"]),
     ("table", &["ids", "limits"]),
     ("path", &["ids", "limits", "port", "stats", "table"]),
+    ("host", &["ids", "limits", "port", "stats", "table"]),
     ("worker", &["ids", "limits", "path", "port", "stats", "table"]),
     ("control", &["config", "ids", "limits", "port", "stats", "table", "worker"]),
     ("main", &["config", "control", "ids", "limits", "port", "table", "worker"]),
