@@ -4,3 +4,4 @@
 //! nor threads: bytes and the time come in, bytes come out, so that every run can be repeated.
 
 pub mod dhcp;
+pub mod ra;
