@@ -49,9 +49,6 @@ pub const PROBE_TRIES: u8 = 3;
 /// Probes that wait at a time; further offers are made without one, so that a flood costs no memory.
 pub const PROBES_MAX: usize = 64;
 
-/// Shortest lease that a client can ask for, in seconds.
-pub const LEASE_SECONDS_MIN: u32 = 60;
-
 /// What one server gives out. Checked by the configuration: the range and the static addresses lie inside the
 /// subnet and hold neither its network, broadcast nor gateway address; no address or client is named twice.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,8 @@ use dhcproto::v4::{DhcpOption, MessageType, OptionCode, UnknownOption};
 use super::message::{self, FLAG_BROADCAST, Fields, Query};
 use super::pool::{Lease, Pool, State};
 use super::{Answer, Change, Client, Destination, Reply, ReplyKind, Request, Settings, Silence};
-use super::{LEASE_SECONDS_MIN, OFFER_SECONDS, PROBE_TRIES, PROBES_MAX, QUARANTINE_SECONDS};
+use super::{OFFER_SECONDS, PROBE_TRIES, PROBES_MAX, QUARANTINE_SECONDS};
+use crate::limits::LEASE_SECONDS_MIN;
 
 /// The same notice is not given again for so many seconds.
 const NOTICE_SECONDS: u64 = 600;
