@@ -39,6 +39,11 @@ impl Out {
 
     /// Sends a complete Ethernet frame without a tag on a domain. False, and counted, if there was no room.
     pub fn send(&mut self, domain: DomainId, bytes: &[u8]) -> bool {
+        self.frame(bytes).is_some_and(|frame| self.inject(domain, frame, PortId::ROUTER))
+    }
+
+    /// A frame of these bytes. `None`, and counted, if the pool is empty.
+    pub fn frame(&mut self, bytes: &[u8]) -> Option<Frame> {
         let mut whole: Option<Frame> = None;
         for part in bytes.chunks(FRAME_ROOM) {
             let Some(mut frame) = self.pool.alloc() else {
@@ -46,7 +51,7 @@ impl Out {
                     self.pool.free(frame);
                 }
                 self.shared.host_stats().port(PortId::ROUTER).drop(Drop::PoolExhausted, 1);
-                return false;
+                return None;
             };
             // A fresh frame takes as much as it has room for.
             self.pool.region().write(&mut frame, part);
@@ -59,7 +64,12 @@ impl Out {
                 }
             }
         }
-        whole.is_some_and(|frame| self.inject(domain, frame, PortId::ROUTER))
+        whole
+    }
+
+    /// All bytes of a frame.
+    pub fn bytes(&self, frame: &Frame) -> Vec<u8> {
+        self.pool.region().segments(frame).flatten().copied().collect()
     }
 
     /// Sends a packet that waited: its destination MAC address is the one thing that it misses. A packet that came in by

@@ -5,9 +5,11 @@
 //! Everything takes the time as an argument.
 //!
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
-//! who else claims them; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
+//! who else claims them; `receive`: what to do with a frame; `tell`: ICMP, whose messages `icmp` and `icmp6` make and
+//! whose rate `limit` keeps; `dhcp` and `ra`: who gives addresses away; `emit`: how to send; `run`: the thread.
 
 mod arp;
+pub mod dhcp;
 mod emit;
 pub mod icmp;
 pub mod icmp6;
@@ -15,6 +17,7 @@ pub mod limit;
 mod ndp;
 pub mod neighbour;
 mod own;
+pub mod ra;
 mod random;
 mod receive;
 mod run;
@@ -40,6 +43,7 @@ use crate::table::neighbour::{NeighbourKey, NeighbourSlot};
 use crate::table::snapshot::Snapshot;
 use crate::worker::Shared;
 use emit::Out;
+use limit::Limiter;
 use neighbour::Cache;
 use own::OwnAddresses;
 
@@ -69,6 +73,12 @@ pub struct HostCounters {
     pub conflicts: u64,
     /// ARP and ND messages that were not valid.
     pub invalid: u64,
+    /// Echo requests answered.
+    pub echoes: u64,
+    /// ICMP errors and redirects sent.
+    pub icmp_errors: u64,
+    /// The same not sent, to keep within their rate.
+    pub icmp_limited: u64,
 }
 
 /// Which neighbours to forget.
@@ -92,6 +102,9 @@ pub struct Host {
     own: OwnAddresses,
     out: Out,
     counters: HostCounters,
+    limiter: Limiter,
+    /// Of the last IPv4 packet of the switch's own.
+    identification: u16,
     /// Kinds of punts take turns: see [`HostQueues::next`](crate::path::HostQueues::next).
     kind: usize,
     now_ns: u64,
@@ -112,6 +125,8 @@ impl Host {
             interfaces: BTreeMap::new(),
             view: Arc::new(Snapshot::default()),
             counters: HostCounters::default(),
+            limiter: Limiter::new(settings.icmp),
+            identification: settings.seed as u16,
             kind: 0,
             now_ns: 0,
             turns: 0,

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use super::arp::Arp;
 use super::emit::{Received, l3_offset};
-use super::icmp_hook::About;
 use super::ndp::{Invalid, Nd};
 use super::neighbour::{Action, Waiting};
 use super::own::Say;
+use super::tell::About;
 use super::{Host, Interface};
 use crate::ids::{DomainId, Mac, NextHopId, PortId};
 use crate::limits::ETHERNET_HEADER;

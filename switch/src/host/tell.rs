@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::emit::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use super::emit::l3_offset;
 use super::icmp6::ICMPV6;
 use super::neighbour::Waiting;
 use super::{Host, Interface, icmp, icmp6};
 use crate::ids::{DomainId, Mac, PortId, VrfId};
 use crate::path::Complaint;
-use crate::path::transport::{TCP, UDP};
+use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
 use crate::stats::Drop;
 use crate::table::neighbour::NeighbourKey;
 use crate::table::next_hop::NextHop;
@@ -47,7 +47,46 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// What ICMP has to do with a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum About {
+    /// It is to an own address and neither ARP nor neighbour discovery.
+    Local,
+    /// The same in a group frame, which was flooded as well.
+    Heard,
+    /// It was not forwarded, and is counted already.
+    Complaint(Complaint),
+    /// It left by the domain that it came from, towards this neighbour; this is a copy.
+    Redirect(NeighbourKey),
+    /// Nobody answered for its next hop. TTL and MAC addresses are those of the way out.
+    Unresolved(NeighbourKey),
+}
+
 impl Host {
+    /// Takes a packet over. It ends here.
+    pub(super) fn icmp(&mut self, about: About, packet: Waiting) {
+        let Waiting { frame, port, domain } = packet;
+        let bytes = self.out.bytes(&frame);
+        self.out.free(frame);
+        // What was sent to many is not answered with errors, but for its size (RFC 4443 2.4 (e)).
+        let to_many = bytes.first().is_none_or(|first| first & 1 != 0);
+        let packet = bytes.get(l3_offset(&bytes)..).unwrap_or_default();
+        let done = match about {
+            About::Local => self.echo(domain, packet) || self.refuse(domain, packet),
+            About::Heard => self.echo(domain, packet),
+            About::Complaint(complaint) => !to_many && self.complain(domain, packet, complaint),
+            About::Redirect(hop) => self.redirect(domain, packet, hop),
+            About::Unresolved(_) => {
+                self.shared.host_stats().port(port).drop(Drop::NeighbourUnresolved, 1);
+                // The switch does not complain to itself.
+                port != PortId::ROUTER && self.complain(domain, packet, Complaint::Unreachable)
+            }
+        };
+        if !done && matches!(about, About::Local | About::Heard) {
+            self.shared.host_stats().port(port).drop(Drop::HostIgnored, 1);
+        }
+    }
+
     /// Tells the sender of `packet`, which came in by `domain`, why it was not forwarded. False if it may not be told.
     pub(super) fn complain(&mut self, domain: DomainId, packet: &[u8], complaint: Complaint) -> bool {
         match version(packet) {
@@ -165,7 +204,8 @@ impl Host {
             }
             (IpAddr::V6(router), IpAddr::V6(_)) => {
                 let mac = self.cache.mac(hop);
-                let target = if to == hop.address() { Some(router) } else { router.is_unicast_link_local().then_some(router) };
+                let target =
+                    if to == hop.address() { Some(router) } else { router.is_unicast_link_local().then_some(router) };
                 interface.link_local().zip(target).and_then(|(own, target)| icmp6::redirect(packet, target, mac, own))
             }
             _ => None,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::frames::{Nd, arp, packet, packet6};
 use super::*;
+use crate::host::limit::LimiterSettings;
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -65,6 +66,7 @@ const LIMITS: HostSettings = HostSettings {
     announce_ms: 2_000,
     defend_ms: 10_000,
     warn_ms: 60_000,
+    icmp: LimiterSettings { rate_per_s: 1_000, burst: 200, receiver_rate_per_s: 10, receiver_burst: 20 },
     seed: 3,
 };
 
