@@ -117,6 +117,9 @@ pub const AGEING_SECONDS_MAX: u32 = 1_000_000;
 /// Largest `resume_latency_us`: no idle state takes a second to leave.
 pub const RESUME_LATENCY_US_MAX: u32 = 1_000_000;
 
+/// Routes from which on a table has a root of 2^16 slots (256 KiB) instead of 2^8 (1 KiB).
+pub const FIB_WIDE_ROUTES: usize = 512;
+
 /// FDB buckets looked at by one slice of an ageing sweep, a flush or a dump.
 pub const FDB_SLICE_BUCKETS: usize = 4_096;
 

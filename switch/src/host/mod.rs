@@ -5,11 +5,14 @@
 //! Everything takes the time as an argument.
 //!
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
-//! who else claims them; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
+//! who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to whom; `receive`: what to do
+//! with a frame; `emit`: how to send one; `run`: the thread.
 
 mod arp;
 mod emit;
-mod icmp_hook;
+pub mod icmp;
+pub mod icmp6;
+pub mod limit;
 mod ndp;
 pub mod neighbour;
 mod own;
@@ -17,6 +20,7 @@ mod random;
 mod receive;
 mod run;
 pub mod settings;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +41,7 @@ use crate::table::neighbour::{NeighbourKey, NeighbourSlot};
 use crate::table::snapshot::Snapshot;
 use crate::worker::Shared;
 use emit::Out;
+use limit::Limiter;
 use neighbour::Cache;
 use own::OwnAddresses;
 
@@ -66,6 +71,12 @@ pub struct HostCounters {
     pub conflicts: u64,
     /// ARP and ND messages that were not valid.
     pub invalid: u64,
+    /// Echo requests answered.
+    pub echoes: u64,
+    /// ICMP errors and redirects sent.
+    pub icmp_errors: u64,
+    /// ICMP errors and redirects not sent, to keep within their rate.
+    pub icmp_limited: u64,
 }
 
 /// Which neighbours to forget.
@@ -82,12 +93,14 @@ pub struct NeighbourFilter {
 /// The switch as a host. See the module text.
 pub struct Host {
     shared: Arc<Shared>,
-    settings: HostSettings,
     interfaces: BTreeMap<DomainId, Interface>,
     view: Arc<Snapshot>,
     cache: Cache,
     own: OwnAddresses,
     out: Out,
+    limiter: Limiter,
+    /// Of the last IPv4 packet.
+    identification: u16,
     counters: HostCounters,
     /// Kinds of punts take turns: see [`HostQueues::next`](crate::path::HostQueues::next).
     kind: usize,
@@ -104,8 +117,9 @@ impl Host {
             cache: Cache::new(Arc::clone(&shared), settings),
             own: OwnAddresses::new(settings),
             out: Out::new(Arc::clone(&shared)),
+            limiter: Limiter::new(settings.icmp),
+            identification: 0,
             shared,
-            settings,
             interfaces: BTreeMap::new(),
             view: Arc::new(Snapshot::default()),
             counters: HostCounters::default(),

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use super::arp::Arp;
 use super::emit::{Received, l3_offset};
-use super::icmp_hook::About;
 use super::ndp::{Invalid, Nd};
 use super::neighbour::{Action, Waiting};
 use super::own::Say;
+use super::tell::About;
 use super::{Host, Interface};
 use crate::ids::{DomainId, Mac, NextHopId, PortId};
 use crate::limits::ETHERNET_HEADER;
@@ -98,17 +98,26 @@ impl Host {
 
     /// Does what neighbours want to have done.
     pub(super) fn act(&mut self) {
-        for action in self.cache.take_actions() {
-            match action {
-                Action::Ask { key, to } => match key.address() {
-                    IpAddr::V4(target) => self.ask_arp(key.domain(), target, to),
-                    IpAddr::V6(target) => self.ask_nd(key.domain(), target, to),
-                },
-                Action::Send { key, mac, waiting } => self.send_on(key.domain(), mac, waiting),
-                Action::GiveUp { key, waiting } => self.icmp(About::Unresolved(key), waiting),
-                Action::Drop { waiting } => {
-                    self.out.discard(waiting.frame, waiting.port, Drop::NeighbourUnresolved);
-                }
+        loop {
+            let actions = self.cache.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            // What is told about one packet may be another one to be sent.
+            actions.into_iter().for_each(|action| self.act_on(action));
+        }
+    }
+
+    fn act_on(&mut self, action: Action) {
+        match action {
+            Action::Ask { key, to } => match key.address() {
+                IpAddr::V4(target) => self.ask_arp(key.domain(), target, to),
+                IpAddr::V6(target) => self.ask_nd(key.domain(), target, to),
+            },
+            Action::Send { key, mac, waiting } => self.send_on(key.domain(), mac, waiting),
+            Action::GiveUp { waiting } => self.icmp(About::Unresolved, waiting),
+            Action::Drop { waiting } => {
+                self.out.discard(waiting.frame, waiting.port, Drop::NeighbourUnresolved);
             }
         }
     }

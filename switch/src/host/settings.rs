@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::limit::LimiterSettings;
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::limits::NEIGHBOURS_MAX;
 use crate::table::router::{RouterFlags, RouterView};
@@ -128,6 +129,8 @@ pub struct HostSettings {
     pub defend_ms: u64,
     /// Shortest time between two warnings about one address.
     pub warn_ms: u64,
+    /// How many ICMP errors and redirects are sent.
+    pub icmp: LimiterSettings,
     /// Where random times start from; any number.
     pub seed: u64,
 }
@@ -152,6 +155,7 @@ impl Default for HostSettings {
             announce_ms: 2_000,
             defend_ms: 10_000,
             warn_ms: 60_000,
+            icmp: LimiterSettings::default(),
             seed: 1,
         }
     }

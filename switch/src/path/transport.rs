@@ -24,7 +24,8 @@ const ETHERTYPE_BRIDGED: u16 = 0x6558;
 const HOP_BY_HOP: u8 = 0;
 const GRE: u8 = 47;
 const IPV4_IN_IP: u8 = 4;
-pub(super) const TCP: u8 = 6;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
 const IPV6_IN_IP: u8 = 41;

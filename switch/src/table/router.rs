@@ -61,7 +61,7 @@ impl RouterView {
 }
 
 /// A routing table as workers read it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct VrfView {
     /// IPv4 routes.
     pub ipv4: Arc<Fib4>,
