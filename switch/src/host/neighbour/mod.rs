@@ -223,6 +223,7 @@ impl Cache {
     /// Takes a [`Cache::hold`] back.
     pub fn let_go(&mut self, slot: NeighbourSlot) {
         self.update(slot, |entry| entry.held = entry.held.saturating_sub(1));
+        self.trim(slot);
     }
 
     /// Sets a neighbour for good.
@@ -345,6 +346,7 @@ impl Cache {
             entry.become_(State::Failed, now_ns, Some(if again { now_ns } else { now_ns + wait_ns }));
         });
         self.actions.extend(given_up.into_iter().map(|waiting| Action::GiveUp { waiting }));
+        self.trim(slot);
     }
 
     /// Puts a packet behind those that wait; the oldest makes room.

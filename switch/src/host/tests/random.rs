@@ -167,8 +167,8 @@ impl Run {
         };
         let extra = self.wanted;
         assert!(rows.len() <= limits.neighbours_max + extra, "{rows:?}");
-        assert!((1..4).all(|number| unresolved(number) <= limits.interface_unresolved_max + extra), "{rows:?}");
-        assert!(unresolved(0) <= limits.unresolved_max + extra, "{rows:?}");
+        assert!((1..4).all(|number| unresolved(number) <= limits.interface_unresolved_max), "{rows:?}");
+        assert!(unresolved(0) <= limits.unresolved_max, "{rows:?}");
         assert!(bed.host.frames_held() <= FRAMES as usize / limits.waiting_share);
         for slot in &self.held {
             assert!(bed.shared.router().neighbours.key(*slot).is_some(), "a next hop lost its slot");
