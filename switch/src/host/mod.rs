@@ -9,6 +9,7 @@
 //! with a frame; `emit`: how to send one; `run`: the thread.
 
 mod arp;
+pub mod dhcp;
 mod emit;
 pub mod icmp;
 pub mod icmp6;
@@ -16,6 +17,7 @@ pub mod limit;
 mod ndp;
 pub mod neighbour;
 mod own;
+pub mod ra;
 mod random;
 mod receive;
 mod run;
