@@ -5,8 +5,8 @@
 //! Everything takes the time as an argument.
 //!
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
-//! who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to whom; `receive`: what to do
-//! with a frame; `emit`: how to send one; `run`: the thread.
+//! who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to whom; `dhcp` and `ra`: what
+//! is done for hosts, `service`: by which frames; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
 
 mod arp;
 pub mod dhcp;
@@ -21,6 +21,7 @@ pub mod ra;
 mod random;
 mod receive;
 mod run;
+mod service;
 pub mod settings;
 mod tell;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use emit::Out;
 use limit::Limiter;
 use neighbour::Cache;
 use own::OwnAddresses;
+use service::Services;
 
 /// The host, as its thread and the control thread share it. The lock is held for a bounded piece of work at a time.
 pub type SharedHost = Arc<Mutex<Host>>;
@@ -73,6 +75,12 @@ pub struct HostCounters {
     pub conflicts: u64,
     /// ARP and ND messages that were not valid.
     pub invalid: u64,
+    /// Messages to DHCP servers.
+    pub dhcp_requests: u64,
+    /// Replies of DHCP servers.
+    pub dhcp_replies: u64,
+    /// Router advertisements sent.
+    pub advertised: u64,
     /// Echo requests answered.
     pub echoes: u64,
     /// ICMP errors and redirects sent.
@@ -99,6 +107,7 @@ pub struct Host {
     view: Arc<Snapshot>,
     cache: Cache,
     own: OwnAddresses,
+    services: Services,
     out: Out,
     limiter: Limiter,
     /// Of the last IPv4 packet.
@@ -118,6 +127,7 @@ impl Host {
         Host {
             cache: Cache::new(Arc::clone(&shared), settings),
             own: OwnAddresses::new(settings),
+            services: Services::new(settings.epoch_s, settings.seed),
             out: Out::new(Arc::clone(&shared)),
             limiter: Limiter::new(settings.icmp),
             identification: 0,
@@ -137,6 +147,10 @@ impl Host {
     pub fn configure(&mut self, interfaces: Vec<Interface>, view: Arc<Snapshot>) {
         let interfaces: BTreeMap<DomainId, Interface> =
             interfaces.into_iter().map(|interface| (interface.domain, interface)).collect();
+        // While the old interfaces are still there to say it.
+        for (domain, source, message) in self.services.configure(&interfaces, self.now_ns) {
+            self.advertise(domain, source, message);
+        }
         let before = std::mem::replace(&mut self.interfaces, interfaces);
         self.view = view;
         let now_ns = self.now_ns;
@@ -176,6 +190,8 @@ impl Host {
         self.cache.expire(self.now_ns, TIMERS);
         self.act();
         self.speak(TIMERS);
+        self.serve();
+        self.act();
         self.out.flush();
         self.shared.grace().sleep(reader);
         if idle { self.next_due() } else { self.now_ns }
@@ -183,7 +199,7 @@ impl Host {
 
     /// When something is due without anybody's doing.
     fn next_due(&self) -> u64 {
-        let due = [self.cache.next_due(), self.own.next_due()];
+        let due = [self.cache.next_due(), self.own.next_due(), self.services.next_due()];
         due.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
@@ -248,6 +264,17 @@ impl Host {
     /// Number of neighbours.
     pub fn neighbours_len(&self) -> usize {
         self.cache.len()
+    }
+
+    /// Keeps DHCP leases in a store from now on, and goes on with those in it. Before the first
+    /// [`Host::configure`].
+    pub fn keep_leases(&mut self, opened: dhcp::store::Opened) {
+        self.services.keep(opened);
+    }
+
+    /// Every lease that a DHCP server knows of, in order of domain and address.
+    pub fn leases(&self) -> Vec<(DomainId, dhcp::Lease)> {
+        self.services.leases().map(|(domain, lease)| (domain, lease.clone())).collect()
     }
 
     /// Who else claimed one of the switch's own addresses, and when.

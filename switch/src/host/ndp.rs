@@ -180,7 +180,10 @@ impl Host {
                 let news = News::Advertised { solicited, overrides, router };
                 self.cache.learn(NeighbourKey::new(heard.domain, target.into()), mac, news, self.now_ns);
             }
-            Nd::RouterSolicitation { source, mac } => self.note_asker(heard.domain, source, mac),
+            Nd::RouterSolicitation { source, mac } => {
+                self.note_asker(heard.domain, source, mac);
+                self.hear_router_solicitation(heard);
+            }
         }
     }
 

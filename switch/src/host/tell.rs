@@ -222,7 +222,7 @@ impl Host {
     }
 
     /// The neighbour that a packet of the switch to `to` is sent to. `domain` counts for link-local addresses.
-    fn way(&self, vrf: VrfId, domain: DomainId, to: IpAddr) -> Option<NeighbourKey> {
+    pub(super) fn way(&self, vrf: VrfId, domain: DomainId, to: IpAddr) -> Option<NeighbourKey> {
         if matches!(to, IpAddr::V6(to) if to.is_unicast_link_local()) {
             return Some(NeighbourKey::new(domain, to));
         }
@@ -244,7 +244,7 @@ impl Host {
     }
 
     /// Sends a packet of the switch itself to a neighbour; if its MAC address is not known, it waits like any other.
-    fn send_packet(&mut self, way: NeighbourKey, packet: &[u8]) -> bool {
+    pub(super) fn send_packet(&mut self, way: NeighbourKey, packet: &[u8]) -> bool {
         let Some(interface) = self.interfaces.get(&way.domain()) else { return false };
         let ethertype = if version(packet) == Some(4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
         let frame = super::emit::ethernet(Mac::ZERO, interface.mac, ethertype, packet);

@@ -9,6 +9,7 @@ mod ndp;
 mod proxy;
 mod random;
 mod resolve;
+mod service;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub fn interface(number: usize, flags: RouterFlags) -> Interface {
         ipv4: vec![([10, 0, number as u8, 1].into(), 24)],
         ipv6: vec![(format!("2001:db8:0:{number}::1").parse().unwrap(), 64)],
         flags,
+        dhcp: None,
+        ra: None,
     }
 }
 
