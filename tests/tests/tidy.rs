@@ -12,7 +12,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("port", &["ids", "limits"]),
     ("table", &["ids", "limits"]),
     ("path", &["ids", "limits", "port", "stats", "table"]),
-    ("host", &["ids", "limits", "port", "stats", "table"]),
     ("worker", &["ids", "limits", "path", "port", "stats", "table"]),
     ("host", &["ids", "limits", "path", "port", "stats", "table", "worker"]),
     ("control", &["config", "host", "ids", "limits", "port", "stats", "table", "worker"]),

@@ -97,6 +97,10 @@ impl Host {
             return self.claimed(heard.domain, arp.sender.into(), arp.sender_mac);
         }
         let ours = interface.owns(arp.target.into());
+        if self.services.is_probed(heard.domain, arp.sender) {
+            self.probe_over(heard.domain, arp.sender, true);
+        }
+        let Some(interface) = self.interfaces.get(&heard.domain) else { return };
         let (own_mac, suppress) = (interface.mac, interface.flags.suppress);
         if !arp.sender.is_unspecified() {
             // RFC 826: whom we talk to is added. Where known neighbours are answered for, everybody is worth knowing.
@@ -160,6 +164,20 @@ impl Host {
         };
         self.counters.asked += 1;
         self.out.send(domain, &request.frame(to.unwrap_or(Mac::BROADCAST)));
+    }
+
+    /// Asks everybody whether somebody has an address, without a sender (RFC 5227 2.1.1).
+    pub(super) fn probe_arp(&mut self, domain: DomainId, target: Ipv4Addr) {
+        let Some(interface) = self.interfaces.get(&domain) else { return };
+        let probe = Arp {
+            operation: Operation::Request,
+            sender_mac: interface.mac,
+            sender: Ipv4Addr::UNSPECIFIED,
+            target_mac: Mac::ZERO,
+            target,
+        };
+        self.counters.asked += 1;
+        self.out.send(domain, &probe.frame(Mac::BROADCAST));
     }
 
     /// Tells everybody who has an own address (RFC 5227 2.3).

@@ -5,8 +5,8 @@
 //! Everything takes the time as an argument.
 //!
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
-//! who else claims them; `receive`: what to do with a frame; `tell`: ICMP, whose messages `icmp` and `icmp6` make and
-//! whose rate `limit` keeps; `dhcp` and `ra`: who gives addresses away; `emit`: how to send; `run`: the thread.
+//! who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to whom; `dhcp` and `ra`: what
+//! is done for hosts, `service`: by which frames; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
 
 mod arp;
 pub mod dhcp;
@@ -21,6 +21,7 @@ pub mod ra;
 mod random;
 mod receive;
 mod run;
+mod service;
 pub mod settings;
 mod tell;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use emit::Out;
 use limit::Limiter;
 use neighbour::Cache;
 use own::OwnAddresses;
+use service::Services;
 
 /// The host, as its thread and the control thread share it. The lock is held for a bounded piece of work at a time.
 pub type SharedHost = Arc<Mutex<Host>>;
@@ -73,11 +75,17 @@ pub struct HostCounters {
     pub conflicts: u64,
     /// ARP and ND messages that were not valid.
     pub invalid: u64,
+    /// Messages to DHCP servers.
+    pub dhcp_requests: u64,
+    /// Replies of DHCP servers.
+    pub dhcp_replies: u64,
+    /// Router advertisements sent.
+    pub advertised: u64,
     /// Echo requests answered.
     pub echoes: u64,
     /// ICMP errors and redirects sent.
     pub icmp_errors: u64,
-    /// The same not sent, to keep within their rate.
+    /// ICMP errors and redirects not sent, to keep within their rate.
     pub icmp_limited: u64,
 }
 
@@ -95,16 +103,16 @@ pub struct NeighbourFilter {
 /// The switch as a host. See the module text.
 pub struct Host {
     shared: Arc<Shared>,
-    settings: HostSettings,
     interfaces: BTreeMap<DomainId, Interface>,
     view: Arc<Snapshot>,
     cache: Cache,
     own: OwnAddresses,
+    services: Services,
     out: Out,
-    counters: HostCounters,
     limiter: Limiter,
-    /// Of the last IPv4 packet of the switch's own.
+    /// Of the last IPv4 packet.
     identification: u16,
+    counters: HostCounters,
     /// Kinds of punts take turns: see [`HostQueues::next`](crate::path::HostQueues::next).
     kind: usize,
     now_ns: u64,
@@ -119,14 +127,14 @@ impl Host {
         Host {
             cache: Cache::new(Arc::clone(&shared), settings),
             own: OwnAddresses::new(settings),
+            services: Services::new(settings.epoch_s, settings.seed),
             out: Out::new(Arc::clone(&shared)),
+            limiter: Limiter::new(settings.icmp),
+            identification: 0,
             shared,
-            settings,
             interfaces: BTreeMap::new(),
             view: Arc::new(Snapshot::default()),
             counters: HostCounters::default(),
-            limiter: Limiter::new(settings.icmp),
-            identification: settings.seed as u16,
             kind: 0,
             now_ns: 0,
             turns: 0,
@@ -139,6 +147,10 @@ impl Host {
     pub fn configure(&mut self, interfaces: Vec<Interface>, view: Arc<Snapshot>) {
         let interfaces: BTreeMap<DomainId, Interface> =
             interfaces.into_iter().map(|interface| (interface.domain, interface)).collect();
+        // While the old interfaces are still there to say it.
+        for (domain, source, message) in self.services.configure(&interfaces, self.now_ns) {
+            self.advertise(domain, source, message);
+        }
         let before = std::mem::replace(&mut self.interfaces, interfaces);
         self.view = view;
         let now_ns = self.now_ns;
@@ -178,6 +190,8 @@ impl Host {
         self.cache.expire(self.now_ns, TIMERS);
         self.act();
         self.speak(TIMERS);
+        self.serve();
+        self.act();
         self.out.flush();
         self.shared.grace().sleep(reader);
         if idle { self.next_due() } else { self.now_ns }
@@ -185,7 +199,7 @@ impl Host {
 
     /// When something is due without anybody's doing.
     fn next_due(&self) -> u64 {
-        let due = [self.cache.next_due(), self.own.next_due()];
+        let due = [self.cache.next_due(), self.own.next_due(), self.services.next_due()];
         due.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
@@ -250,6 +264,17 @@ impl Host {
     /// Number of neighbours.
     pub fn neighbours_len(&self) -> usize {
         self.cache.len()
+    }
+
+    /// Keeps DHCP leases in a store from now on, and goes on with those in it. Before the first
+    /// [`Host::configure`].
+    pub fn keep_leases(&mut self, opened: dhcp::store::Opened) {
+        self.services.keep(opened);
+    }
+
+    /// Every lease that a DHCP server knows of, in order of domain and address.
+    pub fn leases(&self) -> Vec<(DomainId, dhcp::Lease)> {
+        self.services.leases().map(|(domain, lease)| (domain, lease.clone())).collect()
     }
 
     /// Who else claimed one of the switch's own addresses, and when.

@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Host;
-use super::emit::{ICMPV6, icmpv6, icmpv6_checksum, multicast_mac};
+use super::emit::{icmpv6, multicast_mac};
+use super::icmp6::{self, ICMPV6};
 use super::neighbour::News;
 use super::own::Say;
 use super::receive::Heard;
@@ -56,7 +57,7 @@ impl Nd {
         }
         let source = address(header, 8)?;
         let to = address(header, 24)?;
-        if header[7] != HOP_LIMIT || code != 0 || icmpv6_checksum(source, to, message) != 0 {
+        if header[7] != HOP_LIMIT || code != 0 || !icmp6::is_whole(packet) {
             return Err(Invalid);
         }
         let nd = match kind {
@@ -179,7 +180,10 @@ impl Host {
                 let news = News::Advertised { solicited, overrides, router };
                 self.cache.learn(NeighbourKey::new(heard.domain, target.into()), mac, news, self.now_ns);
             }
-            Nd::RouterSolicitation { source, mac } => self.note_asker(heard.domain, source, mac),
+            Nd::RouterSolicitation { source, mac } => {
+                self.note_asker(heard.domain, source, mac);
+                self.hear_router_solicitation(heard);
+            }
         }
     }
 

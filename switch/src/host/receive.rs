@@ -1,19 +1,20 @@
 //! What to do with a frame that a worker left, and with what neighbours and own addresses want to have done.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::arp::Arp;
 use super::emit::{Received, l3_offset};
 use super::ndp::{Invalid, Nd};
 use super::neighbour::{Action, Waiting};
 use super::own::Say;
+use super::service::dhcp_payload;
 use super::tell::About;
 use super::{Host, Interface};
 use crate::ids::{DomainId, Mac, NextHopId, PortId};
 use crate::limits::ETHERNET_HEADER;
 use crate::path::listen::ETHERTYPE_ARP;
 use crate::path::route::ipv4::DONT_FRAGMENT;
-use crate::path::transport::ETHERTYPE_IPV6;
+use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::path::{Complaint, Punt, Why};
 use crate::stats::Drop;
 use crate::table::fdb::{Kind, MacKey};
@@ -35,6 +36,8 @@ pub(super) struct Heard {
 enum Message {
     Arp(Arp),
     Nd(Nd),
+    /// A message to DHCP servers: its IP destination and its payload.
+    Dhcp(Ipv4Addr, Vec<u8>),
     Invalid,
     Other,
 }
@@ -45,6 +48,10 @@ fn read(received: &Received<'_>) -> Message {
         ETHERTYPE_IPV6 => match Nd::parse(received.payload) {
             Ok(nd) => nd.map_or(Message::Other, Message::Nd),
             Err(Invalid) => Message::Invalid,
+        },
+        ETHERTYPE_IPV4 => match dhcp_payload(received.payload) {
+            Some((destination, payload)) => Message::Dhcp(destination, payload.to_vec()),
+            None => Message::Other,
         },
         _ => Message::Other,
     }
@@ -73,7 +80,8 @@ impl Host {
             (Message::Nd(nd), Why::Suppress) => self.answer_nd_for(heard, nd),
             (Message::Arp(arp), _) => self.hear_arp(heard, arp),
             (Message::Nd(nd), _) => self.hear_nd(heard, nd),
-            (Message::Other, _) => return self.icmp(about, Waiting { frame, port, domain }),
+            (Message::Dhcp(destination, payload), _) if self.hear_dhcp(domain, destination, &payload) => {}
+            (Message::Dhcp(..) | Message::Other, _) => return self.icmp(about, Waiting { frame, port, domain }),
             (Message::Invalid, _) => {
                 self.counters.invalid += 1;
                 return self.out.discard(frame, port, Drop::HostIgnored);
@@ -98,17 +106,26 @@ impl Host {
 
     /// Does what neighbours want to have done.
     pub(super) fn act(&mut self) {
-        for action in self.cache.take_actions() {
-            match action {
-                Action::Ask { key, to } => match key.address() {
-                    IpAddr::V4(target) => self.ask_arp(key.domain(), target, to),
-                    IpAddr::V6(target) => self.ask_nd(key.domain(), target, to),
-                },
-                Action::Send { key, mac, waiting } => self.send_on(key.domain(), mac, waiting),
-                Action::GiveUp { key, waiting } => self.icmp(About::Unresolved(key), waiting),
-                Action::Drop { waiting } => {
-                    self.out.discard(waiting.frame, waiting.port, Drop::NeighbourUnresolved);
-                }
+        loop {
+            let actions = self.cache.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            // What is told about one packet may be another one to be sent.
+            actions.into_iter().for_each(|action| self.act_on(action));
+        }
+    }
+
+    fn act_on(&mut self, action: Action) {
+        match action {
+            Action::Ask { key, to } => match key.address() {
+                IpAddr::V4(target) => self.ask_arp(key.domain(), target, to),
+                IpAddr::V6(target) => self.ask_nd(key.domain(), target, to),
+            },
+            Action::Send { key, mac, waiting } => self.send_on(key.domain(), mac, waiting),
+            Action::GiveUp { waiting } => self.icmp(About::Unresolved, waiting),
+            Action::Drop { waiting } => {
+                self.out.discard(waiting.frame, waiting.port, Drop::NeighbourUnresolved);
             }
         }
     }

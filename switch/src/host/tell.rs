@@ -59,31 +59,44 @@ pub(super) enum About {
     /// It left by the domain that it came from, towards this neighbour; this is a copy.
     Redirect(NeighbourKey),
     /// Nobody answered for its next hop. TTL and MAC addresses are those of the way out.
-    Unresolved(NeighbourKey),
+    Unresolved,
 }
 
 impl Host {
-    /// Takes a packet over. It ends here.
+    /// Takes a packet over that ICMP answers or tells about. It ends here.
     pub(super) fn icmp(&mut self, about: About, packet: Waiting) {
         let Waiting { frame, port, domain } = packet;
         let bytes = self.out.bytes(&frame);
-        self.out.free(frame);
-        // What was sent to many is not answered with errors, but for its size (RFC 4443 2.4 (e)).
-        let to_many = bytes.first().is_none_or(|first| first & 1 != 0);
         let packet = bytes.get(l3_offset(&bytes)..).unwrap_or_default();
-        let done = match about {
-            About::Local => self.echo(domain, packet) || self.refuse(domain, packet),
-            About::Heard => self.echo(domain, packet),
-            About::Complaint(complaint) => !to_many && self.complain(domain, packet, complaint),
-            About::Redirect(hop) => self.redirect(domain, packet, hop),
-            About::Unresolved(_) => {
-                self.shared.host_stats().port(port).drop(Drop::NeighbourUnresolved, 1);
+        // What was sent to many is not answered with errors (RFC 1812 4.3.2.7, RFC 4443 2.4 (e)).
+        let to_many = bytes.first().is_none_or(|first| first & 1 != 0);
+        let lost = match about {
+            About::Local if self.echo(domain, packet) || self.refuse(domain, packet) => None,
+            About::Local => Some(Drop::HostIgnored),
+            About::Heard => {
+                self.echo(domain, packet);
+                None
+            }
+            About::Complaint(_) if to_many => None,
+            About::Complaint(complaint) => {
+                self.complain(domain, packet, complaint);
+                None
+            }
+            About::Redirect(hop) => {
+                self.redirect(domain, packet, hop);
+                None
+            }
+            About::Unresolved => {
                 // The switch does not complain to itself.
-                port != PortId::ROUTER && self.complain(domain, packet, Complaint::Unreachable)
+                if port != PortId::ROUTER {
+                    self.complain(domain, packet, Complaint::Unreachable);
+                }
+                Some(Drop::NeighbourUnresolved)
             }
         };
-        if !done && matches!(about, About::Local | About::Heard) {
-            self.shared.host_stats().port(port).drop(Drop::HostIgnored, 1);
+        match lost {
+            Some(reason) => self.out.discard(frame, port, reason),
+            None => self.out.free(frame),
         }
     }
 
@@ -215,7 +228,7 @@ impl Host {
     }
 
     /// The neighbour that a packet of the switch to `to` is sent to. `domain` counts for link-local addresses.
-    fn way(&self, vrf: VrfId, domain: DomainId, to: IpAddr) -> Option<NeighbourKey> {
+    pub(super) fn way(&self, vrf: VrfId, domain: DomainId, to: IpAddr) -> Option<NeighbourKey> {
         if matches!(to, IpAddr::V6(to) if to.is_unicast_link_local()) {
             return Some(NeighbourKey::new(domain, to));
         }
@@ -237,7 +250,7 @@ impl Host {
     }
 
     /// Sends a packet of the switch itself to a neighbour; if its MAC address is not known, it waits like any other.
-    fn send_packet(&mut self, way: NeighbourKey, packet: &[u8]) -> bool {
+    pub(super) fn send_packet(&mut self, way: NeighbourKey, packet: &[u8]) -> bool {
         let Some(interface) = self.interfaces.get(&way.domain()) else { return false };
         let ethertype = if version(packet) == Some(4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
         let frame = super::emit::ethernet(Mac::ZERO, interface.mac, ethertype, packet);

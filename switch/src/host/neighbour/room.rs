@@ -62,6 +62,17 @@ impl Cache {
         true
     }
 
+    /// Forgets a neighbour that just lost its MAC address, or the next hop that kept it, where there are enough without
+    /// one already.
+    pub(super) fn trim(&mut self, slot: NeighbourSlot) {
+        let Some(entry) = self.entry(slot).filter(|entry| entry.held == 0 && entry.mac.is_none()) else { return };
+        let here = self.group(Some(entry.key.domain())).map_or(0, |group| group.unresolved);
+        let limits = &self.settings;
+        if here > limits.interface_unresolved_max || self.index.all.unresolved > limits.unresolved_max {
+            self.delete(slot);
+        }
+    }
+
     fn group(&self, domain: Option<DomainId>) -> Option<&Group> {
         domain.map_or(Some(&self.index.all), |domain| self.index.of(domain))
     }

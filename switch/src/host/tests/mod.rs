@@ -4,20 +4,25 @@
 mod arp;
 mod flood;
 mod frames;
+mod icmp;
 mod ndp;
+mod proxy;
 mod random;
 mod resolve;
+mod service;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::neighbour::MS;
 use super::*;
-use crate::ids::{PortId, VrfId};
+use crate::ids::{NextHopId, PortId, VrfId};
 use crate::path::{Punt, Why};
 use crate::port::{FramePool, SharedPool};
 use crate::stats::Drop;
 use crate::table::fdb::Fdb;
+use crate::table::fib::{FibWriter, Prefix};
+use crate::table::next_hop::NextHop;
 use crate::table::router::{RouterFlags, RouterSetup, RouterView, VrfView};
 use crate::table::snapshot::{PortFlags, PortSetup};
 
@@ -59,6 +64,8 @@ pub fn interface(number: usize, flags: RouterFlags) -> Interface {
         ipv4: vec![([10, 0, number as u8, 1].into(), 24)],
         ipv6: vec![(format!("2001:db8:0:{number}::1").parse().unwrap(), 64)],
         flags,
+        dhcp: None,
+        ra: None,
     }
 }
 
@@ -69,6 +76,9 @@ pub struct Bed {
     pub pool: FramePool,
     pub now_ns: u64,
     frames: usize,
+    fib4: FibWriter<u32>,
+    fib6: FibWriter<u128>,
+    next_hops: usize,
 }
 
 impl Bed {
@@ -90,7 +100,23 @@ impl Bed {
         let pool = SharedPool::heap(frames);
         let shared = Shared::new(1, Arc::clone(&pool), Arc::new(Fdb::new(1_024, 1))).unwrap();
         let host = Host::new(Arc::clone(&shared), settings);
-        Bed { shared, host, pool: FramePool::new(pool), now_ns: 0, frames: frames as usize }
+        let grace = shared.grace();
+        let (fib4, fib6) = (FibWriter::new(Arc::clone(grace)), FibWriter::new(Arc::clone(grace)));
+        let (pool, frames) = (FramePool::new(pool), frames as usize);
+        Bed { shared, host, pool, now_ns: 0, frames, fib4, fib6, next_hops: 0 }
+    }
+
+    /// A route; in force with the next configuration.
+    pub fn route(&mut self, prefix: &str, hop: NextHop) {
+        let (address, len) = prefix.split_once('/').unwrap();
+        let len = len.parse().unwrap();
+        self.next_hops += 1;
+        let id = NextHopId::new(self.next_hops).unwrap();
+        self.shared.router().next_hops.set(id, Some(hop));
+        let _ = match ip(address) {
+            IpAddr::V4(address) => self.fib4.insert(Prefix::of(address.into(), len).unwrap(), id).was,
+            IpAddr::V6(address) => self.fib6.insert(Prefix::of(address.into(), len).unwrap(), id).was,
+        };
     }
 
     pub fn configure(&mut self, interfaces: Vec<Interface>) {
@@ -120,7 +146,19 @@ impl Bed {
         };
         let ports: Vec<PortSetup> = interfaces.iter().map(setup).collect();
         let domains: Vec<_> = interfaces.iter().map(|interface| (interface.domain, 300)).collect();
-        let router = RouterSetup { interfaces: interfaces.iter().map(view).collect(), vrfs: vec![VrfView::default()] };
+        for interface in &interfaces {
+            let number = interface.domain;
+            for (address, len) in &interface.ipv4 {
+                self.route(&format!("{address}/{len}"), NextHop::Connected(number));
+                self.route(&format!("{address}/32"), NextHop::Local);
+            }
+            for (address, len) in &interface.ipv6 {
+                self.route(&format!("{address}/{len}"), NextHop::Connected(number));
+                self.route(&format!("{address}/128"), NextHop::Local);
+            }
+        }
+        let vrf = VrfView { ipv4: Arc::clone(self.fib4.table()), ipv6: Arc::clone(self.fib6.table()) };
+        let router = RouterSetup { interfaces: interfaces.iter().map(view).collect(), vrfs: vec![vrf] };
         self.host.configure(interfaces, Arc::new(Snapshot::new(1, &ports, &domains).with_router(router)));
     }
 

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 
 use super::frames::{Nd, arp, packet, packet6};
 use super::*;
-use crate::host::limit::LimiterSettings;
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -48,27 +47,18 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-const LIMITS: HostSettings = HostSettings {
-    neighbours_max: 14,
-    interface_neighbours_max: 8,
-    unresolved_max: 6,
-    interface_unresolved_max: 4,
-    waiting_max: 2,
-    waiting_share: 64,
-    reachable_ms: 30_000,
-    retrans_ms: 1_000,
-    delay_ms: 5_000,
-    multicast_solicit: 3,
-    unicast_solicit: 3,
-    stale_ms: 600_000,
-    failed_ms: 20_000,
-    announce_num: 2,
-    announce_ms: 2_000,
-    defend_ms: 10_000,
-    warn_ms: 60_000,
-    icmp: LimiterSettings { rate_per_s: 1_000, burst: 200, receiver_rate_per_s: 10, receiver_burst: 20 },
-    seed: 3,
-};
+/// Small ones, which are reached.
+fn limits() -> HostSettings {
+    HostSettings {
+        neighbours_max: 14,
+        interface_neighbours_max: 8,
+        unresolved_max: 6,
+        interface_unresolved_max: 4,
+        waiting_max: 2,
+        waiting_share: 64,
+        ..HostSettings::default()
+    }
+}
 
 const FRAMES: u32 = 512;
 
@@ -148,7 +138,7 @@ impl Run {
             Event::LetGo(at) if at < self.held.len() => bed.host.let_go(self.held.swap_remove(at)),
             Event::LetGo(_) => {}
             Event::Add { domain, target, number } => {
-                if bed.host.neighbours_len() < LIMITS.neighbours_max {
+                if bed.host.neighbours_len() < limits().neighbours_max {
                     self.wanted += 1;
                     let _ = bed.host.add_neighbour(key(domain, &format!("10.0.{domain}.{target}")), mac(number));
                 }
@@ -166,7 +156,7 @@ impl Run {
     fn check(&mut self) {
         self.bed.host.turn(self.bed.now_ns);
         self.bed.sent();
-        let bed = &self.bed;
+        let (bed, limits) = (&self.bed, limits());
         bed.check_frames();
         bed.check_table();
         let rows = bed.host.neighbours(None, usize::MAX);
@@ -176,10 +166,10 @@ impl Run {
             here.filter(|row| matches!(row.state, State::Incomplete | State::Failed)).count()
         };
         let extra = self.wanted;
-        assert!(rows.len() <= LIMITS.neighbours_max + extra, "{rows:?}");
-        assert!((1..4).all(|number| unresolved(number) <= LIMITS.interface_unresolved_max + extra), "{rows:?}");
-        assert!(unresolved(0) <= LIMITS.unresolved_max + extra, "{rows:?}");
-        assert!(bed.host.frames_held() <= FRAMES as usize / LIMITS.waiting_share);
+        assert!(rows.len() <= limits.neighbours_max + extra, "{rows:?}");
+        assert!((1..4).all(|number| unresolved(number) <= limits.interface_unresolved_max), "{rows:?}");
+        assert!(unresolved(0) <= limits.unresolved_max, "{rows:?}");
+        assert!(bed.host.frames_held() <= FRAMES as usize / limits.waiting_share);
         for slot in &self.held {
             assert!(bed.shared.router().neighbours.key(*slot).is_some(), "a next hop lost its slot");
         }
@@ -190,7 +180,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn frames_limits_and_the_table_survive_anything(events in proptest::collection::vec(event(), 1..250)) {
-        let mut bed = Bed::bare(LIMITS, FRAMES);
+        let mut bed = Bed::bare(limits(), FRAMES);
         bed.configure((1..4).map(|number| interface(number, FLAGS)).collect());
         let mut run = Run { bed, held: Vec::new(), wanted: 0 };
         for event in events {

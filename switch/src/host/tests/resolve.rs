@@ -10,8 +10,9 @@ fn host(last: u8) -> [u8; 4] {
     [10, 0, 1, last]
 }
 
+/// A packet whose sender has no route back, so that nothing is told.
 fn waiting(number: u8) -> Vec<u8> {
-    packet([10, 0, 2, number], host(5), 20)
+    packet([192, 0, 2, number], host(5), 20)
 }
 
 /// Payloads lengths apart, packets are told by their source address.
@@ -65,7 +66,7 @@ fn the_answer_sends_what_waited_in_order_and_the_newest_replaces_the_oldest() {
     bed.sent();
     bed.hear(1, &arp_reply(mac(5), host(5), GATEWAY));
     let sent = bed.sent();
-    assert_eq!(sources(&sent), [ip("10.0.2.3"), ip("10.0.2.4"), ip("10.0.2.5")]);
+    assert_eq!(sources(&sent), [ip("192.0.2.3"), ip("192.0.2.4"), ip("192.0.2.5")]);
     for (number, bytes) in &sent {
         let mut whole = waiting(bytes[29]);
         whole[..6].copy_from_slice(&mac(5).octets());
@@ -303,7 +304,7 @@ fn a_packet_larger_than_the_way_out_is_cut_or_given_to_icmp() {
     bed.pass(10_000);
     bed.hear(1, &arp_request(mac(5), host(5), GATEWAY));
     bed.sent();
-    let mut large = packet([10, 0, 2, 9], host(5), 1_200);
+    let mut large = packet([192, 0, 2, 9], host(5), 1_200);
     bed.resolve(1, HOST, &large);
     assert_eq!(bed.drops(2, Drop::PacketTooBig), 1, "not to be fragmented");
     assert!(bed.sent().is_empty());
