@@ -72,13 +72,15 @@ pub struct Burst {
     pub ingress: PortId,
     /// The frames in order of arrival.
     pub frames: Frames,
+    /// Every frame is whole, without a tag, and from an individual address: what most bursts are. Set by parse.
+    pub plain: bool,
     lanes: [Lane; BURST],
 }
 
 impl Default for Burst {
     fn default() -> Self {
         let lane = Lane { meta: Meta::UNKNOWN, verdict: Verdict::Pending };
-        Burst { ingress: PortId::FIRST, frames: Frames::new(), lanes: [lane; BURST] }
+        Burst { ingress: PortId::FIRST, frames: Frames::new(), plain: false, lanes: [lane; BURST] }
     }
 }
 

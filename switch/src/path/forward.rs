@@ -1,7 +1,7 @@
 //! Stage 4: where does the frame go (IEEE 802.1Q-2018 8.6.3, 8.8)?
 
 use super::{Burst, Ctx, Verdict};
-use crate::ids::{Mac, PortId};
+use crate::ids::{DomainId, Mac, PortId};
 use crate::stats::Drop;
 use crate::table::fdb::{Kind, MacKey};
 use crate::table::snapshot::FloodClass;
@@ -9,16 +9,16 @@ use crate::table::snapshot::FloodClass;
 /// Decides every lane that is still pending.
 pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let ingress = burst.ingress;
-    let (mut home, mut age_max_s) = (None, None);
+    // The domain of the frame before, if it exists, and its ageing time.
+    let (mut home, mut age_max_s) = (None, 0);
     for lane in burst.lanes() {
         if !lane.is_pending() {
             continue;
         }
         if lane.meta.domain != home {
-            home = lane.meta.domain;
-            age_max_s = home.and_then(|domain| ctx.view.domain(domain)).map(|domain| domain.ageing_s);
+            (home, age_max_s) = enter(ctx, lane.meta.domain);
         }
-        let (Some(domain), Some(age_max_s)) = (home, age_max_s) else {
+        let Some(domain) = home else {
             lane.verdict = Verdict::Drop(Drop::RxPortDown);
             continue;
         };
@@ -32,6 +32,13 @@ pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
             _ => decide(ctx, key, ingress, age_max_s),
         };
     }
+}
+
+/// The domain that a lane is in, if it exists, and its ageing time.
+#[inline(never)]
+fn enter(ctx: &Ctx<'_>, domain: Option<DomainId>) -> (Option<DomainId>, u32) {
+    let view = domain.and_then(|domain| ctx.view.domain(domain));
+    view.map_or((None, 0), |view| (domain, view.ageing_s))
 }
 
 /// The same for any station.
