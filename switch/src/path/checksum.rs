@@ -68,8 +68,8 @@ pub const fn fold(sum: u64) -> u16 {
     ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
-/// True if a `sum` that is neither 0 nor above 2^63 [`fold`]s to a `word` other than 0, found out without folding it: both
-/// are then congruent modulo 0xffff. True for 0 where it folds to 0xffff, to which 0 is congruent.
+/// True if a `sum` that is neither 0 nor above 2^63 [`fold`]s to a `word` other than 0, found out without folding it:
+/// both are then congruent modulo 0xffff. True for 0 where the sum folds to 0xffff, to which 0 is congruent.
 #[inline]
 const fn folds_to(sum: u64, word: u16) -> bool {
     // A multiple of an odd number, times that number's inverse modulo 2^64, is the small quotient; anything else is

@@ -86,6 +86,7 @@ impl Bucket {
 
     /// Reads the bucket's line and drops the result: a prefetch in safe code, since the reader of
     /// this word does not wait for it.
+    #[inline(always)]
     pub(super) fn touch(&self) {
         let [slot, ..] = &self.slots;
         std::hint::black_box(slot.key.load(Ordering::Relaxed));

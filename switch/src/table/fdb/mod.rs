@@ -2,8 +2,8 @@
 //!
 //! Workers look up and learn on the packet path; the control thread adds and removes fixed entries,
 //! ages, flushes and dumps. All of it may happen at once: every call takes `&self`, none blocks,
-//! allocates or panics. A lookup reads at most two cache lines and writes nothing; learning a known
-//! address writes at most once a second.
+//! allocates or panics. A lookup reads one cache line, or two where addresses have had to leave the first, and
+//! writes nothing; learning a known address writes at most once a second.
 //!
 //! An address has two candidate buckets, chosen by a keyed hash ([`hash`]); `bucket` has the slots'
 //! protocol, `counts` the limits. Two threads that learn a new address at once may both insert it.
@@ -224,12 +224,13 @@ impl Fdb {
 
     /// Starts bringing `key`'s first bucket into the cache. Any thread; writes nothing.
     ///
-    /// For a caller with other work to do before the lookup. A plain loop of lookups over a burst overlaps
-    /// its cache misses by itself, and touching first gains nothing there: at 1,000,000 entries about
-    /// 100 ns an address either way, against about 400 when each lookup waits for the one before.
+    /// A loop of lookups over a burst overlaps its cache misses by itself, as far as the processor looks ahead: a shorter
+    /// loop that only touches has more of them under way. With 1,000,000 entries on huge pages that takes an eighth
+    /// off the time of a whole frame (106 to 93 ns).
+    #[inline(always)]
     pub fn touch(&self, key: MacKey) {
-        if let Some(pair) = self.pair(key) {
-            pair.first.touch();
+        if let Some((_, first)) = self.first(self.hasher.hash(key.bits())) {
+            first.touch();
         }
     }
 
