@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 use parking_lot::Mutex;
@@ -112,11 +112,15 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
     let links = NetlinkSource::open().map_err(|error| format!("cannot listen for interfaces (netlink): {error}"))?;
     let (factory, pool) = AfxdpFactory::new(settings.frames, &settings.workers)?;
     let fdb = Arc::new(Fdb::new(settings.fdb_entries, random_seed()?));
+    if !afxdp::prefer_huge(fdb.memory()) {
+        tracing::debug!("the forwarding database stays on small pages: the kernel gave no huge ones");
+    }
     let shared = Shared::new(settings.workers.len(), Arc::clone(&pool), fdb)
         .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
     let _priority = worker::raise_session();
     let workers = start_workers(&config, &shared, epoch)?;
-    let host = HostSettings { seed: random_seed()?, ..HostSettings::default() };
+    let epoch_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let host = HostSettings { epoch_s, seed: random_seed()?, ..HostSettings::default() };
     let host = Arc::new(Mutex::new(Host::new(Arc::clone(&shared), host)));
     let host_thread = HostThread::spawn(Arc::clone(&host), Arc::clone(&shared), epoch)
         .map_err(|error| format!("cannot start the host's thread: {error}"))?;

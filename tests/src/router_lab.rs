@@ -109,6 +109,9 @@ impl RouterLab {
         lab.connect();
         lab.apply();
         lab.meet();
+        // The switch announces its addresses; tests are about what follows.
+        lab.advance_ms(5_000);
+        (0..count).for_each(|index| drop(lab.take(index)));
         lab
     }
 
@@ -304,6 +307,8 @@ pub fn interface(index: usize) -> Interface {
         ipv4: vec![(v4(index, 1), 24)],
         ipv6: vec![(v6(index, 1), 64)],
         flags: RouterFlags { proxy: false, suppress: false, dhcp: false, redirects: true, clamp_mss: false },
+        dhcp: None,
+        ra: None,
     }
 }
 

@@ -4,11 +4,15 @@
 //! changes, show-config). Workers never see these types: control turns names into numbers for them.
 //!
 //! `read` walks the TOML tree, `check` holds the rules, `change` compares two configurations and
-//! applies run-time changes, `write` prints one, `error` is what a user sees when something is wrong.
+//! applies run-time changes, `gateway`, `dhcp` and `ra` do all of that for what a bridge has as a routed subnet,
+//! `write` prints one, `error` is what a user sees when something is wrong.
 
 mod change;
 mod check;
+mod dhcp;
 mod error;
+mod gateway;
+mod ra;
 mod read;
 mod write;
 
@@ -17,6 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use self::read::{Draft, Source};
@@ -24,10 +29,16 @@ use crate::ids::Mac;
 use crate::limits::{AGEING_SECONDS_DEFAULT, FDB_ENTRIES_DEFAULT, FILL_MIN, FRAMES_DEFAULT};
 
 pub use change::{Diff, PortChange, PortSettings};
+pub use dhcp::{ClientId, DhcpConfig, DhcpProblem, StaticLease};
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
+pub use gateway::{GatewayProblem, VRF_DEFAULT};
+pub use ra::{RaConfig, RaProblem};
 
 /// Where the control socket is when the configuration does not say.
 pub const CONTROL_SOCKET_DEFAULT: &str = "/run/switchd/control.sock";
+
+/// Where state that outlives a restart is kept when the configuration does not say.
+pub const STATE_DIR_DEFAULT: &str = "/var/lib/switchd";
 
 /// A whole configuration, with every default filled in and every rule checked.
 ///
@@ -70,6 +81,8 @@ pub struct SwitchConfig {
     /// Most learned addresses of the whole switch. Static entries stand beside them:
     /// [`fixed_entries_max`](crate::limits::fixed_entries_max) of this number.
     pub fdb_entries: u32,
+    /// Absolute path of the directory for state that outlives a restart: the leases.
+    pub state_dir: String,
 }
 
 /// What a worker does when its ports are idle.
@@ -89,6 +102,18 @@ pub struct BridgeConfig {
     pub name: String,
     /// Seconds without a frame from a learned address before it is forgotten.
     pub ageing_seconds: u32,
+    /// Name of the routing table its subnets belong to; subnets of one VRF do not overlap.
+    #[serde(skip_serializing_if = "is_default_vrf")]
+    pub vrf: String,
+    /// The switch's own addresses in the bridge, each with the length of its subnet's prefix.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<IpNet>,
+    /// The DHCPv4 server, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<DhcpConfig>,
+    /// IPv6 router advertisements, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ra: Option<RaConfig>,
 }
 
 /// One `[[port]]`: the host end of a veth pair, and how its frames map to bridge domains.
@@ -137,6 +162,10 @@ fn mac_as_text<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Erro
     serializer.collect_str(mac)
 }
 
+fn is_default_vrf(vrf: &str) -> bool {
+    vrf == VRF_DEFAULT
+}
+
 impl PollMode {
     /// The word the configuration uses.
     pub const fn as_str(self) -> &'static str {
@@ -150,7 +179,14 @@ impl PollMode {
 impl BridgeConfig {
     /// A bridge called `name` with every default. Not checked.
     pub fn new(name: &str) -> BridgeConfig {
-        BridgeConfig { name: name.to_string(), ageing_seconds: AGEING_SECONDS_DEFAULT }
+        BridgeConfig {
+            name: name.to_string(),
+            ageing_seconds: AGEING_SECONDS_DEFAULT,
+            vrf: VRF_DEFAULT.to_string(),
+            gateway: Vec::new(),
+            dhcp: None,
+            ra: None,
+        }
     }
 }
 
@@ -251,6 +287,7 @@ impl Config {
             receive_threads: draft.receive_threads.unwrap_or(usual.receive_threads),
             resume_latency_us: draft.resume_latency_us,
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
+            state_dir: draft.state_dir.take().unwrap_or(usual.state_dir),
         };
         let (bridges, ports, fdb) = (&mut draft.bridges, &mut draft.ports, &mut draft.fdb);
         Config { switch, bridges: std::mem::take(bridges), ports: std::mem::take(ports), fdb: std::mem::take(fdb) }
@@ -269,6 +306,7 @@ impl Default for SwitchConfig {
             receive_threads: false,
             resume_latency_us: None,
             fdb_entries: FDB_ENTRIES_DEFAULT,
+            state_dir: STATE_DIR_DEFAULT.to_string(),
         }
     }
 }

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::emit::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use super::emit::l3_offset;
 use super::icmp6::ICMPV6;
 use super::neighbour::Waiting;
 use super::{Host, Interface, icmp, icmp6};
 use crate::ids::{DomainId, Mac, PortId, VrfId};
 use crate::path::Complaint;
-use crate::path::transport::{TCP, UDP};
+use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
 use crate::stats::Drop;
 use crate::table::neighbour::NeighbourKey;
 use crate::table::next_hop::NextHop;
@@ -47,7 +47,59 @@ fn destination(packet: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// What ICMP has to do with a packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum About {
+    /// It is to an own address and neither ARP nor neighbour discovery.
+    Local,
+    /// The same in a group frame, which was flooded as well.
+    Heard,
+    /// It was not forwarded, and is counted already.
+    Complaint(Complaint),
+    /// It left by the domain that it came from, towards this neighbour; this is a copy.
+    Redirect(NeighbourKey),
+    /// Nobody answered for its next hop. TTL and MAC addresses are those of the way out.
+    Unresolved,
+}
+
 impl Host {
+    /// Takes a packet over that ICMP answers or tells about. It ends here.
+    pub(super) fn icmp(&mut self, about: About, packet: Waiting) {
+        let Waiting { frame, port, domain } = packet;
+        let bytes = self.out.bytes(&frame);
+        let packet = bytes.get(l3_offset(&bytes)..).unwrap_or_default();
+        // What was sent to many is not answered with errors (RFC 1812 4.3.2.7, RFC 4443 2.4 (e)).
+        let to_many = bytes.first().is_none_or(|first| first & 1 != 0);
+        let lost = match about {
+            About::Local if self.echo(domain, packet) || self.refuse(domain, packet) => None,
+            About::Local => Some(Drop::HostIgnored),
+            About::Heard => {
+                self.echo(domain, packet);
+                None
+            }
+            About::Complaint(_) if to_many => None,
+            About::Complaint(complaint) => {
+                self.complain(domain, packet, complaint);
+                None
+            }
+            About::Redirect(hop) => {
+                self.redirect(domain, packet, hop);
+                None
+            }
+            About::Unresolved => {
+                // The switch does not complain to itself.
+                if port != PortId::ROUTER {
+                    self.complain(domain, packet, Complaint::Unreachable);
+                }
+                Some(Drop::NeighbourUnresolved)
+            }
+        };
+        match lost {
+            Some(reason) => self.out.discard(frame, port, reason),
+            None => self.out.free(frame),
+        }
+    }
+
     /// Tells the sender of `packet`, which came in by `domain`, why it was not forwarded. False if it may not be told.
     pub(super) fn complain(&mut self, domain: DomainId, packet: &[u8], complaint: Complaint) -> bool {
         match version(packet) {
@@ -165,7 +217,8 @@ impl Host {
             }
             (IpAddr::V6(router), IpAddr::V6(_)) => {
                 let mac = self.cache.mac(hop);
-                let target = if to == hop.address() { Some(router) } else { router.is_unicast_link_local().then_some(router) };
+                let target =
+                    if to == hop.address() { Some(router) } else { router.is_unicast_link_local().then_some(router) };
                 interface.link_local().zip(target).and_then(|(own, target)| icmp6::redirect(packet, target, mac, own))
             }
             _ => None,
@@ -175,7 +228,7 @@ impl Host {
     }
 
     /// The neighbour that a packet of the switch to `to` is sent to. `domain` counts for link-local addresses.
-    fn way(&self, vrf: VrfId, domain: DomainId, to: IpAddr) -> Option<NeighbourKey> {
+    pub(super) fn way(&self, vrf: VrfId, domain: DomainId, to: IpAddr) -> Option<NeighbourKey> {
         if matches!(to, IpAddr::V6(to) if to.is_unicast_link_local()) {
             return Some(NeighbourKey::new(domain, to));
         }
@@ -197,7 +250,7 @@ impl Host {
     }
 
     /// Sends a packet of the switch itself to a neighbour; if its MAC address is not known, it waits like any other.
-    fn send_packet(&mut self, way: NeighbourKey, packet: &[u8]) -> bool {
+    pub(super) fn send_packet(&mut self, way: NeighbourKey, packet: &[u8]) -> bool {
         let Some(interface) = self.interfaces.get(&way.domain()) else { return false };
         let ethertype = if version(packet) == Some(4) { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
         let frame = super::emit::ethernet(Mac::ZERO, interface.mac, ethertype, packet);

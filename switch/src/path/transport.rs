@@ -24,7 +24,8 @@ const ETHERTYPE_BRIDGED: u16 = 0x6558;
 const HOP_BY_HOP: u8 = 0;
 const GRE: u8 = 47;
 const IPV4_IN_IP: u8 = 4;
-pub(super) const TCP: u8 = 6;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
 const IPV6_IN_IP: u8 = 41;
@@ -35,11 +36,12 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// Bytes of an IPv4 header without options.
 pub const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
-pub(super) const UDP_HEADER: usize = 8;
+/// Bytes of a UDP header.
+pub const UDP_HEADER: usize = 8;
 pub(super) const TCP_HEADER: usize = 20;
 
 /// IPv4 flags and offset word: any bit of "more fragments" or of the offset (RFC 791).
-pub(super) const IPV4_FRAGMENTED: u16 = 0x3fff;
+pub const IPV4_FRAGMENTED: u16 = 0x3fff;
 /// The same in the IPv6 fragment header (RFC 8200 section 4.5).
 const IPV6_FRAGMENTED: u16 = 0xfff9;
 
@@ -118,22 +120,22 @@ pub fn skip_tags(head: &[u8], offset: usize, ethertype: u16) -> Option<(usize, u
     Some((offset, ethertype))
 }
 
-/// First octets of tunnel ports: one small range, which few other ports are in.
-const TUNNEL_PORTS_HIGH: std::ops::RangeInclusive<u8> = 0x12..=0x21;
-const _: () = {
+/// First octets of tunnel ports, a bit for each.
+const TUNNEL_PORTS_HIGH: u64 = {
     let ports = [VXLAN_PORTS[0], VXLAN_PORTS[1], GENEVE_PORT];
-    let mut at = 0;
+    let (mut at, mut bits) = (0, 0);
     while at < ports.len() {
-        let high = (ports[at] >> 8) as u8;
-        assert!(*TUNNEL_PORTS_HIGH.start() <= high && high <= *TUNNEL_PORTS_HIGH.end());
+        assert!(ports[at] >> 8 < 64);
+        bits |= 1 << (ports[at] >> 8);
         at += 1;
     }
+    bits
 };
 
 /// False where a port that begins with this octet is certainly none of a tunnel.
 #[inline]
 pub(super) fn may_be_tunnel_port(high: u8) -> bool {
-    TUNNEL_PORTS_HIGH.contains(&high)
+    high < 64 && TUNNEL_PORTS_HIGH >> high & 1 != 0
 }
 
 /// True for the UDP ports of VXLAN and Geneve.

@@ -1,13 +1,16 @@
 //! Arbitrary text never panics, valid configurations survive a round trip, and a diff leads where it says.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use super::services::ROUTED;
 use super::{DEMO, VLAN};
-use crate::config::{BridgeConfig, Config, Diff, PollMode, PortConfig, StaticEntry, SwitchConfig};
+use crate::config::{BridgeConfig, Config, DhcpConfig, Diff, PollMode, PortConfig, RaConfig};
+use crate::config::{StaticEntry, StaticLease, SwitchConfig};
 use crate::ids::Mac;
 
 const BRIDGES: [&str; 4] = ["pods", "blue", "Green_2", "a.b-c"];
@@ -38,6 +41,16 @@ fn soup() -> impl Strategy<Value = String> {
         "[[port]]",
         "[[fdb]]",
         "[port.trunk]",
+        "[bridge.dhcp]",
+        "[[bridge.dhcp.static]]",
+        "[bridge.ra]",
+        "gateway",
+        "range",
+        "address",
+        "prefixes",
+        "\"10.0.0.1/24\"",
+        "\"fd00::1/64\"",
+        "\"10.0.0.9\"",
         "\n",
         "\n",
         "name",
@@ -78,7 +91,7 @@ fn soup() -> impl Strategy<Value = String> {
 
 /// A working file with a stretch replaced.
 fn damaged() -> impl Strategy<Value = String> {
-    let file = prop::sample::select(vec![DEMO, VLAN]);
+    let file = prop::sample::select(vec![DEMO, VLAN, ROUTED]);
     (file, any::<prop::sample::Index>(), 0usize..30, "\\PC{0,8}").prop_map(|(file, at, cut, with)| {
         let letters: Vec<char> = file.chars().collect();
         let at = at.index(letters.len());
@@ -91,6 +104,7 @@ fn damaged() -> impl Strategy<Value = String> {
 fn switch() -> impl Strategy<Value = SwitchConfig> {
     let socket = "/[a-z0-9 '\"\\\\#/]{0,40}[a-z'\"\\\\]";
     let group = option::of("[a-z'\"\\\\]{1,32}");
+    let state_dir = "/[a-z0-9 '\"\\\\#/]{0,40}";
     (
         socket,
         group,
@@ -99,19 +113,67 @@ fn switch() -> impl Strategy<Value = SwitchConfig> {
         option::of(0u32..=1_000_000),
         any::<bool>(),
         16u32..1_048_576,
+        state_dir,
     )
-        .prop_map(|(control_socket, control_group, workers, frames, resume_latency_us, spin, fdb_entries)| {
-            SwitchConfig {
-                control_socket,
-                control_group,
-                workers: workers.into_iter().rev().collect(),
-                frames,
-                receive_threads: spin,
-                resume_latency_us,
-                poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
-                fdb_entries,
-            }
-        })
+        .prop_map(
+            |(control_socket, control_group, workers, frames, resume_latency_us, spin, fdb_entries, state_dir)| {
+                SwitchConfig {
+                    control_socket,
+                    control_group,
+                    workers: workers.into_iter().rev().collect(),
+                    frames,
+                    receive_threads: spin,
+                    resume_latency_us,
+                    poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
+                    fdb_entries,
+                    state_dir,
+                }
+            },
+        )
+}
+
+/// What the bridge with this index has as a routed subnet: 10.`index`.0.0/16 and fd00:`index`::/64, or nothing.
+fn routed(index: usize, name: String, ageing_seconds: u32) -> impl Strategy<Value = BridgeConfig> {
+    let index = index as u8;
+    let v4 = option::of((100u8..200, 60u32..9_999_999, option::of("[a-z]{1,20}[.][a-z0-9_-]{1,40}"), 0u8..3));
+    let v6 = option::of((option::of(1280u32..=65_535), 4u16..1800, any::<[bool; 4]>()));
+    (v4, v6, prop::sample::select(vec!["default", "blue"])).prop_map(move |(v4, v6, vrf)| {
+        let mut bridge = BridgeConfig { ageing_seconds, vrf: vrf.to_string(), ..BridgeConfig::new(&name) };
+        let address = |last| Ipv4Addr::new(10, index, 0, last);
+        if let Some((last, lease_seconds, domain, statics)) = v4 {
+            bridge.gateway.push(format!("10.{index}.0.1/16").parse().unwrap());
+            let lease = |number: u8| StaticLease {
+                mac: (number != 1).then(|| Mac::new([2, 0, 0, 0, 0, number])),
+                client_id: (number == 1).then(|| "00:ff:07".parse().unwrap()),
+                address: address(240 + number),
+                hostname: domain.clone(),
+            };
+            bridge.dhcp = Some(DhcpConfig {
+                range: [address(10), address(last)],
+                lease_seconds,
+                router: address(last),
+                dns: vec![address(2); usize::from(statics)],
+                ntp: vec![address(2); usize::from(last % 3)],
+                mtu: domain.as_ref().map(|_| 68 + u16::from(last)),
+                domain: domain.clone(),
+                statics: (0..statics).map(lease).collect(),
+            });
+        }
+        if let Some((mtu, interval_seconds, [managed, other, named, lasting])) = v6 {
+            bridge.gateway.push(format!("fd00:{index}::1/64").parse().unwrap());
+            bridge.ra = Some(RaConfig {
+                prefixes: if named { vec![format!("fd00:{index}::/64").parse().unwrap()] } else { Vec::new() },
+                dns: if named { vec!["fe80::53".parse().unwrap(); 2] } else { Vec::new() },
+                search: if other { vec!["a.b".to_string(), "c".to_string()] } else { Vec::new() },
+                mtu,
+                lifetime_seconds: if lasting { 9000 } else { 0 },
+                interval_seconds,
+                managed,
+                other,
+            });
+        }
+        bridge
+    })
 }
 
 /// A port whose domains are drawn from `bridges`: each bridge is untagged, tagged, or not carried.
@@ -166,8 +228,8 @@ fn config() -> impl Strategy<Value = Config> {
         })
         .prop_flat_map(|(names, ages, ports)| {
             let bridges = names.into_iter().zip(ages);
-            let bridges: Vec<_> = bridges.map(|(name, ageing_seconds)| BridgeConfig { name, ageing_seconds }).collect();
-            (switch(), Just(bridges), Just(ports.clone()), static_entries(ports))
+            let bridges = bridges.enumerate().map(|(index, (name, age))| routed(index, name, age));
+            (switch(), bridges.collect::<Vec<_>>(), Just(ports.clone()), static_entries(ports))
         })
         .prop_map(|(switch, bridges, ports, fdb)| Config { switch, bridges, ports, fdb })
 }
