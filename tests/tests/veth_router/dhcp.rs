@@ -8,7 +8,7 @@ use std::time::Duration;
 use ctl::protocol::{LeaseEntry, PortState, Request};
 use tests::net::capture::{Capture, tshark_complaints};
 use tests::net::packets::{self, Ends, IP, ip_length};
-use tests::net::process::{installed, output, wait_for};
+use tests::net::process::{installed, wait_for};
 use tests::net::router::{Net, RawHost, config, gateway_mac, gateway_v4, net, v4};
 use tests::net::{Container, Lab, Link, Switchd, skipped, stretched};
 
