@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::error::{ConfigError, Problem};
 use super::read::{Draft, Source, Spot, trunk_key};
-use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed};
+use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed, interface, route};
 use crate::ids::Mac;
 use crate::limits::{DOMAINS_MAX, FDB_ENTRIES_MAX, PORTS_MAX, WORKERS_MAX, fixed_entries_max};
 
@@ -26,23 +26,23 @@ const ERRORS_KEPT: usize = 1_000;
 /// A broken rule and the key to point at.
 pub(super) type Finding = (String, Problem);
 
-fn finding(key: &str, problem: Problem) -> Finding {
+pub(super) fn finding(key: &str, problem: Problem) -> Finding {
     (key.to_string(), problem)
 }
 
 /// The errors found in one text.
-struct Report<'r> {
-    source: &'r Source<'r>,
+pub(super) struct Report<'r> {
+    pub source: &'r Source<'r>,
     errors: Vec<ConfigError>,
 }
 
 impl Report<'_> {
-    fn add(&mut self, spot: &Spot, findings: impl IntoIterator<Item = Finding>) {
+    pub fn add(&mut self, spot: &Spot, findings: impl IntoIterator<Item = Finding>) {
         let source = self.source;
         self.errors.extend(findings.into_iter().map(|(key, problem)| source.error(spot, &key, problem)));
     }
 
-    fn full(&self) -> bool {
+    pub fn full(&self) -> bool {
         self.errors.len() >= ERRORS_KEPT
     }
 }
@@ -68,6 +68,8 @@ pub(super) fn whole(config: &Config, draft: &Draft, source: &Source<'_>, cores: 
         }
     }
     objects(config, draft, &mut report, &|name| names.contains_key(name));
+    interface::check_all(config, draft, &mut report);
+    route::check_all(config, draft, &mut report);
     report.errors
 }
 
@@ -155,9 +157,13 @@ pub(super) fn statics_total(count: usize, entries: u32) -> Option<Problem> {
 }
 
 fn bridge_name(name: &str) -> Option<Problem> {
+    (!is_plain_name(name)).then(|| Problem::BridgeName { name: name.to_string() })
+}
+
+/// What names of bridges and VRFs look like.
+pub(super) fn is_plain_name(name: &str) -> bool {
     let right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let fits = !name.is_empty() && name.len() <= BRIDGE_NAME_MAX && name.bytes().all(right);
-    (!fits).then(|| Problem::BridgeName { name: name.to_string() })
+    !name.is_empty() && name.len() <= BRIDGE_NAME_MAX && name.bytes().all(right)
 }
 
 /// What the kernel takes as an interface name (`dev_valid_name` of net/core/dev.c), less `lo`.
@@ -180,8 +186,15 @@ fn interface_name(name: &str) -> Option<Problem> {
 pub(super) fn port(port: &PortConfig, known: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(interface_name(&port.interface).map(|problem| finding("interface", problem)));
-    if port.bridge.is_none() && port.trunk.is_empty() {
+    if port.is_routed() {
+        if port.domains().next().is_some() {
+            findings.push(finding("address", Problem::RoutedAndBridged));
+        }
+    } else if port.bridge.is_none() && port.trunk.is_empty() {
         findings.push(finding("", Problem::NoDomain));
+    }
+    if port.vrf.is_some() && !port.is_routed() {
+        findings.push(finding("vrf", Problem::NeedsAddress));
     }
     let unknown = |key: &'static str, bridge: &str| Problem::UnknownBridge {
         key,
@@ -216,13 +229,7 @@ pub(super) fn port(port: &PortConfig, known: &dyn Fn(&str) -> bool) -> Vec<Findi
 /// Rules of one static entry, on the port `on` if that exists. Hints as for [`port`].
 pub(super) fn static_entry(entry: &StaticEntry, on: Option<&PortConfig>, known: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let kind = match entry.mac {
-        Mac::ZERO => Some("all zero"),
-        Mac::BROADCAST => Some("the broadcast address"),
-        mac if mac.is_group() => Some("a multicast address"),
-        _ => None,
-    };
-    findings.extend(kind.map(|kind| finding("mac", Problem::MacKind { kind })));
+    findings.extend(no_station(entry.mac).map(|kind| finding("mac", Problem::MacKind { kind })));
     if !known(&entry.bridge) {
         let bridge = entry.bridge.clone();
         let hint = String::new();
@@ -243,10 +250,21 @@ pub(super) fn static_entry(entry: &StaticEntry, on: Option<&PortConfig>, known: 
     findings
 }
 
+/// What an address is that no single station has.
+pub(super) fn no_station(mac: Mac) -> Option<&'static str> {
+    match mac {
+        Mac::ZERO => Some("all zero"),
+        Mac::BROADCAST => Some("the broadcast address"),
+        mac if mac.is_group() => Some("a multicast address"),
+        _ => None,
+    }
+}
+
 /// `bridge "pods"` or `bridges "pods", "blue"`, for messages.
 fn domain_list(port: &PortConfig) -> String {
     let names: Vec<String> = port.domains().take(8).map(super::error::quote).collect();
     match names.len() {
+        0 if port.is_routed() => "no bridge: it is routed".to_string(),
         0 => "no bridge".to_string(),
         1 => format!("bridge {}", names.concat()),
         _ => format!("bridges {}", names.join(", ")),

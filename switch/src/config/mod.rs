@@ -5,11 +5,14 @@
 //!
 //! `read` walks the TOML tree, `check` holds the rules, `change` compares two configurations and
 //! applies run-time changes, `write` prints one, `error` is what a user sees when something is wrong.
+//! `interface` and `route` do all of that for the router: its interfaces, and its static routes.
 
 mod change;
 mod check;
 mod error;
+mod interface;
 mod read;
+mod route;
 mod write;
 
 #[cfg(test)]
@@ -17,6 +20,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use self::read::{Draft, Source};
@@ -25,6 +29,8 @@ use crate::limits::{AGEING_SECONDS_DEFAULT, FDB_ENTRIES_DEFAULT, FILL_MIN, FRAME
 
 pub use change::{Diff, PortChange, PortSettings};
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
+pub use interface::{BridgeRouter, Interface, InterfaceKind, VRF_DEFAULT};
+pub use route::{Nets, RouteConfig, RouteKind, Via};
 
 /// Where the control socket is when the configuration does not say.
 pub const CONTROL_SOCKET_DEFAULT: &str = "/run/switchd/control.sock";
@@ -46,6 +52,9 @@ pub struct Config {
     /// Every `[[fdb]]` (static entry), in file order; a MAC address is unique in its bridge.
     #[serde(rename = "fdb", skip_serializing_if = "Vec::is_empty")]
     pub fdb: Vec<StaticEntry>,
+    /// Every `[[route]]`, in file order; a prefix is unique in its VRF.
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteConfig>,
 }
 
 /// The `[switch]` table: what one process needs, and what only a restart can change.
@@ -89,12 +98,22 @@ pub struct BridgeConfig {
     pub name: String,
     /// Seconds without a frame from a learned address before it is forgotten.
     pub ageing_seconds: u32,
+    /// The router's addresses on this bridge, each with its subnet; without any it has no interface here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<IpNet>,
+    /// The routing table of that interface; `None` is the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
+    /// What else there is to say of the router's interface.
+    #[serde(flatten)]
+    pub router: BridgeRouter,
 }
 
 /// One `[[port]]`: the host end of a veth pair, and how its frames map to bridge domains.
 ///
 /// `bridge` alone is an access port, `trunk` alone carries only tagged frames, both together carry
-/// untagged (and priority-tagged) frames in `bridge` beside the tagged ones.
+/// untagged (and priority-tagged) frames in `bridge` beside the tagged ones. A port with `address` is a routed one,
+/// in no bridge.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PortConfig {
     /// Interface name, 1 to 15 bytes; it is the port's identity.
@@ -105,6 +124,12 @@ pub struct PortConfig {
     /// VLAN id (1 to 4094) to the domain of frames tagged with it; no domain twice.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trunk: BTreeMap<u16, String>,
+    /// The router's addresses on a routed port, each with its subnet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub address: Vec<IpNet>,
+    /// The routing table of a routed port; `None` is the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
     /// True: exchanges no frame with other isolated ports.
     pub isolated: bool,
     /// False: source addresses of this port are not learned.
@@ -150,7 +175,13 @@ impl PollMode {
 impl BridgeConfig {
     /// A bridge called `name` with every default. Not checked.
     pub fn new(name: &str) -> BridgeConfig {
-        BridgeConfig { name: name.to_string(), ageing_seconds: AGEING_SECONDS_DEFAULT }
+        BridgeConfig {
+            name: name.to_string(),
+            ageing_seconds: AGEING_SECONDS_DEFAULT,
+            gateway: Vec::new(),
+            vrf: None,
+            router: BridgeRouter::default(),
+        }
     }
 }
 
@@ -161,6 +192,8 @@ impl PortConfig {
             interface: interface.to_string(),
             bridge: None,
             trunk: BTreeMap::new(),
+            address: Vec::new(),
+            vrf: None,
             isolated: false,
             learning: true,
             flood_unicast: true,
@@ -170,7 +203,12 @@ impl PortConfig {
         }
     }
 
-    /// Every domain the port carries: the untagged one first, then by VLAN id.
+    /// True for a port of the router, in no bridge.
+    pub fn is_routed(&self) -> bool {
+        !self.address.is_empty()
+    }
+
+    /// Every bridge the port carries: the untagged one first, then by VLAN id.
     pub fn domains(&self) -> impl Iterator<Item = &str> {
         self.bridge.iter().chain(self.trunk.values()).map(String::as_str)
     }
@@ -252,8 +290,13 @@ impl Config {
             resume_latency_us: draft.resume_latency_us,
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
         };
-        let (bridges, ports, fdb) = (&mut draft.bridges, &mut draft.ports, &mut draft.fdb);
-        Config { switch, bridges: std::mem::take(bridges), ports: std::mem::take(ports), fdb: std::mem::take(fdb) }
+        Config {
+            switch,
+            bridges: std::mem::take(&mut draft.bridges),
+            ports: std::mem::take(&mut draft.ports),
+            fdb: std::mem::take(&mut draft.fdb),
+            routes: std::mem::take(&mut draft.routes),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors, Place, Problem, hint, quote};
-use super::{BridgeConfig, PollMode, PortConfig, StaticEntry};
+use super::{BridgeConfig, PollMode, PortConfig, RouteConfig, StaticEntry, interface, route};
 use crate::ids::Mac;
 use crate::limits::{
     AGEING_SECONDS_MAX, AGEING_SECONDS_MIN, FDB_ENTRIES_MAX, FRAMES_MAX, FRAMES_MIN, RESUME_LATENCY_US_MAX,
@@ -25,11 +25,24 @@ const SWITCH_KEYS: &[&str] = &[
     "resume_latency_us",
     "fdb_entries",
 ];
-const BRIDGE_KEYS: &[&str] = &["name", "ageing_seconds"];
+const BRIDGE_KEYS: &[&str] = &[
+    "name",
+    "ageing_seconds",
+    "gateway",
+    "vrf",
+    "gateway_mac",
+    "mtu",
+    "proxy_arp",
+    "suppress",
+    "redirects",
+    "clamp_mss",
+];
 const PORT_KEYS: &[&str] = &[
     "interface",
     "bridge",
     "trunk",
+    "address",
+    "vrf",
     "isolated",
     "learning",
     "flood_unicast",
@@ -38,7 +51,7 @@ const PORT_KEYS: &[&str] = &[
     "mac_limit",
 ];
 const STATIC_KEYS: &[&str] = &["mac", "bridge", "port", "sticky"];
-const FILE_KEYS: &[&str] = &["switch", "bridge", "port", "fdb"];
+const FILE_KEYS: &[&str] = &["switch", "bridge", "port", "fdb", "route"];
 
 /// What the text says, before defaults and rules; a key that is not there is `None`.
 #[derive(Debug, Default)]
@@ -54,11 +67,13 @@ pub(super) struct Draft {
     pub bridges: Vec<BridgeConfig>,
     pub ports: Vec<PortConfig>,
     pub fdb: Vec<StaticEntry>,
-    /// Places of `[switch]`, and of each bridge, port and static entry by index.
+    pub routes: Vec<RouteConfig>,
+    /// Places of `[switch]`, and of each bridge, port, static entry and route by index.
     pub switch_spot: Spot,
     pub bridge_spots: Vec<Spot>,
     pub port_spots: Vec<Spot>,
     pub fdb_spots: Vec<Spot>,
+    pub route_spots: Vec<Spot>,
 }
 
 /// What an object is called in messages and where its parts are, in bytes from the start of the text.
@@ -152,6 +167,13 @@ fn read_file(source: &Source<'_>, errors: &mut Vec<ConfigError>, root: &DeTable<
         draft.fdb.extend(read_static(&mut section));
         draft.fdb_spots.push(section.spot);
     }
+    let routes = file.tables("route", "a list of tables, [[route]] in double brackets");
+    for (number, (at, table)) in routes.into_iter().enumerate() {
+        let mut section = file.inner(at, table, object_name("route", table, "to", number));
+        section.refuse_unknown(route::KEYS);
+        draft.routes.extend(route::read(&mut section));
+        draft.route_spots.push(section.spot);
+    }
 }
 
 fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
@@ -174,7 +196,10 @@ fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
 fn read_bridge(section: &mut Section<'_, '_>) -> Option<BridgeConfig> {
     let name = section.required("name", "a string, like \"pods\"", "name = \"pods\"");
     let ageing_seconds = section.number("ageing_seconds", AGEING_SECONDS_MIN, AGEING_SECONDS_MAX);
-    let mut bridge = BridgeConfig::new(&name?);
+    let gateway = section.interface_addresses("gateway");
+    let vrf = section.vrf();
+    let router = interface::read(section);
+    let mut bridge = BridgeConfig { gateway, vrf, router, ..BridgeConfig::new(&name?) };
     bridge.ageing_seconds = ageing_seconds.unwrap_or(bridge.ageing_seconds);
     Some(bridge)
 }
@@ -185,6 +210,8 @@ fn read_port(section: &mut Section<'_, '_>) -> Option<PortConfig> {
     let port = PortConfig {
         bridge: section.text("bridge", "a string, like \"pods\""),
         trunk: section.trunk("trunk"),
+        address: section.interface_addresses("address"),
+        vrf: section.vrf(),
         isolated: section.flag("isolated").unwrap_or(usual.isolated),
         learning: section.flag("learning").unwrap_or(usual.learning),
         flood_unicast: section.flag("flood_unicast").unwrap_or(usual.flood_unicast),
@@ -198,13 +225,7 @@ fn read_port(section: &mut Section<'_, '_>) -> Option<PortConfig> {
 
 fn read_static(section: &mut Section<'_, '_>) -> Option<StaticEntry> {
     let text = section.required("mac", "a string, like \"02:42:ac:11:00:02\"", "mac = \"02:42:ac:11:00:02\"");
-    let mac = text.and_then(|text| match text.parse::<Mac>() {
-        Ok(mac) => Some(mac),
-        Err(_) => {
-            section.report("mac", Problem::MacText { text });
-            None
-        }
-    });
+    let mac = text.and_then(|text| section.mac("mac", text));
     let bridge = section.required("bridge", "a string, like \"pods\"", "bridge = \"pods\"");
     let port = section.required("port", "a string, like \"web0\"", "port = \"web0\"");
     let sticky = section.flag("sticky").unwrap_or(false);
@@ -225,20 +246,20 @@ fn spot_of(table: &DeTable<'_>, at: usize, object: String) -> Spot {
 }
 
 /// One table being read; what is wrong with it goes to `errors`.
-struct Section<'e, 't> {
+pub(super) struct Section<'e, 't> {
     source: &'e Source<'e>,
     errors: &'e mut Vec<ConfigError>,
-    table: &'t DeTable<'t>,
+    pub table: &'t DeTable<'t>,
     spot: Spot,
 }
 
 impl<'t> Section<'_, 't> {
-    fn report(&mut self, key: &str, problem: Problem) {
+    pub fn report(&mut self, key: &str, problem: Problem) {
         let error = self.source.error(&self.spot, key, problem);
         self.errors.push(error);
     }
 
-    fn wrong_type(&mut self, key: &str, expected: &'static str, value: &DeValue<'_>) {
+    pub fn wrong_type(&mut self, key: &str, expected: &'static str, value: &DeValue<'_>) {
         let found = match value {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
@@ -293,7 +314,7 @@ impl<'t> Section<'_, 't> {
         tables
     }
 
-    fn text(&mut self, key: &str, expected: &'static str) -> Option<String> {
+    pub fn text(&mut self, key: &str, expected: &'static str) -> Option<String> {
         let value = self.table.get(key)?.get_ref();
         if value.as_str().is_none() {
             self.wrong_type(key, expected, value);
@@ -301,14 +322,23 @@ impl<'t> Section<'_, 't> {
         value.as_str().map(str::to_string)
     }
 
-    fn required(&mut self, key: &'static str, expected: &'static str, example: &'static str) -> Option<String> {
+    pub fn required(&mut self, key: &'static str, expected: &'static str, example: &'static str) -> Option<String> {
         if self.table.get(key).is_none() {
             self.report(key, Problem::Missing { key, example });
         }
         self.text(key, expected)
     }
 
-    fn flag(&mut self, key: &str) -> Option<bool> {
+    /// The MAC address that `text`, the value of `key`, is.
+    pub fn mac(&mut self, key: &str, text: String) -> Option<Mac> {
+        let mac = text.parse::<Mac>().ok();
+        if mac.is_none() {
+            self.report(key, Problem::MacText { key: key.to_string(), text });
+        }
+        mac
+    }
+
+    pub fn flag(&mut self, key: &str) -> Option<bool> {
         let value = self.table.get(key)?.get_ref();
         if value.as_bool().is_none() {
             self.wrong_type(key, "true or false", value);
@@ -316,7 +346,7 @@ impl<'t> Section<'_, 't> {
         value.as_bool()
     }
 
-    fn number(&mut self, key: &'static str, min: u32, max: u32) -> Option<u32> {
+    pub fn number(&mut self, key: &'static str, min: u32, max: u32) -> Option<u32> {
         let value = self.table.get(key)?.get_ref();
         let Some(integer) = value.as_integer() else {
             self.wrong_type(key, "an integer, without quotes or a point", value);
@@ -389,6 +419,6 @@ pub(super) fn trunk_key(vlan: &str) -> String {
 }
 
 /// A number as written, cut when nobody would read to its end.
-fn shorten(number: &str) -> String {
+pub(super) fn shorten(number: &str) -> String {
     if number.len() <= 24 { number.to_string() } else { format!("{}...", number.chars().take(20).collect::<String>()) }
 }

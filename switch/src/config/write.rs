@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, PortConfig, SwitchConfig};
+use super::{Config, PortConfig, SwitchConfig, interface, route};
 
 impl Config {
     /// The text that [`Config::parse`] reads back to an equal configuration.
@@ -15,12 +15,15 @@ impl Config {
             text.0.push_str("\n[[bridge]]\n");
             text.key("name", quoted(&bridge.name));
             text.key("ageing_seconds", bridge.ageing_seconds);
+            interface::write(bridge, &mut text);
         }
         for port in &self.ports {
             text.0.push_str("\n[[port]]\n");
             text.key("interface", quoted(&port.interface));
             text.optional("bridge", port.bridge.as_deref().map(quoted));
             text.optional("trunk", trunk(port));
+            text.optional("address", interface::list(&port.address));
+            text.optional("vrf", port.vrf.as_deref().map(quoted));
             text.key("isolated", port.isolated);
             text.key("learning", port.learning);
             text.key("flood_unicast", port.flood_unicast);
@@ -34,6 +37,10 @@ impl Config {
             text.key("bridge", quoted(&entry.bridge));
             text.key("port", quoted(&entry.port));
             text.key("sticky", entry.sticky);
+        }
+        for route in &self.routes {
+            text.0.push_str("\n[[route]]\n");
+            route::write(route, &mut text);
         }
         text.0
     }
@@ -61,20 +68,20 @@ fn trunk(port: &PortConfig) -> Option<String> {
 }
 
 /// `text` as a TOML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
 /// TOML text being written line by line.
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn key(&mut self, key: &str, value: impl std::fmt::Display) {
+    pub fn key(&mut self, key: &str, value: impl std::fmt::Display) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{key} = {value}");
     }
 
-    fn optional(&mut self, key: &str, value: Option<String>) {
+    pub fn optional(&mut self, key: &str, value: Option<String>) {
         if let Some(value) = value {
             self.key(key, value);
         }
