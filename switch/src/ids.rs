@@ -1,4 +1,4 @@
-//! The small numbers that name things: ports, bridge domains, MAC addresses. Pure values, any thread.
+//! The small numbers that name things: ports, bridge domains, next hops, MAC addresses. Pure values, any thread.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -77,14 +77,29 @@ impl NextHopId {
     /// No route.
     pub const NONE: NextHopId = NextHopId(0);
 
-    /// The id for `index`, or `None` at or above [`NEXT_HOPS_MAX`].
+    /// The id for `index`, or `None` at or above [`NEXT_HOPS_MAX`]. Index 0 is [`NextHopId::NONE`].
     pub const fn new(index: usize) -> Option<NextHopId> {
         if index < NEXT_HOPS_MAX { Some(NextHopId(index as u32)) } else { None }
+    }
+
+    /// The id in the low bits of `bits`; higher bits are cut off.
+    pub const fn from_bits(bits: u32) -> NextHopId {
+        NextHopId(bits & (NEXT_HOPS_MAX as u32 - 1))
+    }
+
+    /// The index as a word, below [`NEXT_HOPS_MAX`].
+    pub const fn bits(self) -> u32 {
+        self.0
     }
 
     /// The index, below [`NEXT_HOPS_MAX`].
     pub const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// True for [`NextHopId::NONE`].
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -189,5 +204,6 @@ mod tests {
     fn ids_stay_in_range() {
         assert!(PortId::new(PORTS_MAX).is_none() && PortId::new(PORTS_MAX - 1).is_some());
         assert!(DomainId::new(0).is_none() && DomainId::new(DOMAINS_MAX + 1).is_none());
+        assert!(NextHopId::new(NEXT_HOPS_MAX).is_none() && NextHopId::new(0) == Some(NextHopId::NONE));
     }
 }

@@ -138,15 +138,14 @@ mod loom_tests {
         table.places[at].with(|_place| ());
     }
 
-    /// Leads readers to place 1, and uses place 0 again if no reader can be there.
-    fn replace(table: &Table) -> bool {
+    /// Leads readers to place 1, and uses place 0 again when no reader can be there.
+    fn replace(table: &Table) {
         table.slot.store(1, Ordering::Release);
         let epoch = table.grace.retire();
-        let over = table.grace.is_over(epoch);
-        if over {
-            table.places[0].with_mut(|_place| ());
+        while !table.grace.is_over(epoch) {
+            thread::yield_now();
         }
-        over
+        table.places[0].with_mut(|_place| ());
     }
 
     fn explore(turns: fn(&Table)) {
@@ -154,7 +153,10 @@ mod loom_tests {
             let table = table();
             let worker = thread::spawn({
                 let table = table.clone();
-                move || turns(&table)
+                move || {
+                    turns(&table);
+                    table.grace.sleep(0);
+                }
             });
             replace(&table);
             worker.join().unwrap();
@@ -172,31 +174,13 @@ mod loom_tests {
     }
 
     #[test]
-    fn nor_under_one_that_wakes_and_sleeps() {
+    fn nor_under_one_that_sleeps_and_wakes() {
         explore(|table| {
             table.grace.wake(0);
             read(table);
             table.grace.sleep(0);
             table.grace.pass(0);
             read(table);
-            table.grace.sleep(0);
-        });
-    }
-
-    #[test]
-    fn once_the_worker_is_done_the_grace_period_ends() {
-        loom::model(|| {
-            let table = table();
-            let worker = thread::spawn({
-                let table = table.clone();
-                move || {
-                    table.grace.wake(0);
-                    read(&table);
-                    table.grace.sleep(0);
-                }
-            });
-            worker.join().unwrap();
-            assert!(replace(&table));
         });
     }
 }

@@ -124,7 +124,7 @@ pub struct Shared {
     pool: Arc<SharedPool>,
     fdb: Arc<Fdb>,
     router: RouterTables,
-    grace: Grace,
+    grace: Arc<Grace>,
     host: HostQueues,
     host_waker: Waker,
     host_stats: Arc<WorkerStats>,
@@ -156,7 +156,7 @@ impl Shared {
             fdb,
             router: RouterTables::default(),
             // The host reads routes as workers do.
-            grace: Grace::new(workers + 1),
+            grace: Arc::new(Grace::new(workers + 1)),
             host,
             host_waker: Waker::new()?,
             host_stats: Arc::default(),
@@ -210,7 +210,7 @@ impl Shared {
 
     /// Who may still read what was taken out of the router's tables: workers by number, then the host.
     #[inline]
-    pub fn grace(&self) -> &Grace {
+    pub fn grace(&self) -> &Arc<Grace> {
         &self.grace
     }
 

@@ -1,13 +1,31 @@
-//! Shim.
-use crate::ids::NextHopId;
-/// Shim.
-#[derive(Default)]
-pub struct Fib<A>(std::marker::PhantomData<A>);
-/// Shim.
+//! The forwarding information base (FIB): which next hop the longest prefix that contains an address has, IPv4 or IPv6.
+//!
+//! Workers look up, the control thread writes, at once: lookups ([`Fib`]) take no lock and write nothing; changes
+//! ([`FibWriter`]) are written aside and published by one store. What they replace is used again when the grace period
+//! ([`crate::table::grace`]) is over.
+//!
+//! The structure is a trie with a node for each octet (the root goes by two in tables of more than a few hundred
+//! routes), of compressed runs of equal next hops: `node` has the layout. Next hops are not copied into deeper nodes:
+//! what a node's prefixes say of a child stands in that child, and a lookup keeps the last it met. So a change rewrites
+//! one node, however short the prefix, and chains of nodes with one child each are a single skip. `build` makes whole
+//! tries, `rib` keeps the routes in order.
+
+mod arena;
+mod build;
+mod lookup;
+mod node;
+mod prefix;
+mod rib;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use lookup::Fib;
+pub use prefix::{Address, Prefix};
+pub use writer::{Changed, FibWriter};
+
+/// IPv4 routes as readers see them.
 pub type Fib4 = Fib<u32>;
-/// Shim.
+/// IPv6 routes as readers see them.
 pub type Fib6 = Fib<u128>;
-impl<A> Fib<A> {
-    /// Shim.
-    pub fn lookup_batch(&self, _: &[A], _: &mut [NextHopId]) {}
-}

@@ -1,0 +1,3 @@
+//! The atomics of the FIB, in one place.
+
+pub(super) use std::sync::atomic::{AtomicU32, Ordering};
