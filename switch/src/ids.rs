@@ -22,7 +22,12 @@ impl PortId {
         if index < PORTS_MAX { Some(PortId(index as u16)) } else { None }
     }
 
-    /// The index, below [`PORTS_MAX`].
+    /// The same, with [`PortId::ROUTER`] behind the last one.
+    pub const fn or_router(index: usize) -> Option<PortId> {
+        if index <= PORTS_MAX { Some(PortId(index as u16)) } else { None }
+    }
+
+    /// The index: below [`PORTS_MAX`], or equal to it for [`PortId::ROUTER`].
     pub const fn index(self) -> usize {
         self.0 as usize
     }

@@ -30,7 +30,7 @@ use crate::limits::{AGEING_SECONDS_DEFAULT, FDB_ENTRIES_DEFAULT, FILL_MIN, FRAME
 pub use change::{Diff, PortChange, PortSettings};
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use interface::{BridgeRouter, Interface, InterfaceKind, VRF_DEFAULT};
-pub use route::{Nets, RouteConfig, RouteKind, Via};
+pub use route::{Nets, RouteConfig, RouteKind, Via, fixed, prefix, vrf_text};
 
 /// Where the control socket is when the configuration does not say.
 pub const CONTROL_SOCKET_DEFAULT: &str = "/run/switchd/control.sock";

@@ -299,6 +299,25 @@ impl Nets {
         }
     }
 
+    /// Whether the prefix of a route whose other keys keep the rules goes with them.
+    ///
+    /// # Errors
+    /// The first broken rule.
+    pub fn check_prefix(&self, route: &RouteConfig) -> Result<(), ConfigError> {
+        let refuse = |problem| Err(change::refuse(route.object(), problem));
+        if let Some(kind) = prefix_kind(route.to) {
+            return refuse(Problem::PrefixKind { kind });
+        }
+        if let Some(problem) = self.needless(route) {
+            return refuse(problem);
+        }
+        let ipv4 = route.to.addr().is_ipv4();
+        match route.via.iter().find(|hop| hop.to.is_ipv4() != ipv4) {
+            Some(hop) => refuse(mixed(ipv4, hop.to)),
+            None => Ok(()),
+        }
+    }
+
     /// Every broken rule of one route by itself.
     fn findings(&self, route: &RouteConfig) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -373,10 +392,8 @@ impl Nets {
 
     fn wrong_hop(&self, route: &RouteConfig, to: IpAddr) -> Option<Problem> {
         let (hop, vrf) = (to.to_string(), route.vrf());
-        let family = |ipv4: bool| if ipv4 { "IPv4" } else { "IPv6" };
         if to.is_ipv4() != route.to.addr().is_ipv4() {
-            let (ours, theirs) = (family(route.to.addr().is_ipv4()), family(to.is_ipv4()));
-            return Some(Problem::MixedFamilies { hop, ours, theirs });
+            return Some(mixed(route.to.addr().is_ipv4(), to));
         }
         if let Some(kind) = no_router(to) {
             return Some(Problem::HopKind { hop, kind });
@@ -403,6 +420,12 @@ impl Nets {
             }
         }
     }
+}
+
+/// A next hop of the other IP version than the prefix.
+fn mixed(prefix_is_ipv4: bool, hop: IpAddr) -> Problem {
+    let family = |ipv4: bool| if ipv4 { "IPv4" } else { "IPv6" };
+    Problem::MixedFamilies { hop: hop.to_string(), ours: family(prefix_is_ipv4), theirs: family(hop.is_ipv4()) }
 }
 
 /// Network and broadcast address of an IPv4 subnet that has them; the subnet-router anycast address of an IPv6 one.
