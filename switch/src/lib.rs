@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod control;
+pub mod host;
 pub mod ids;
 pub mod limits;
 pub mod path;

@@ -8,13 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use parking_lot::Mutex;
 use switch::config::{self, Config, SwitchConfig};
 use switch::control::server::{Server, ServerError};
-use switch::control::{Control, EventLoop, NetlinkSource, Parts};
+use switch::control::{Control, EventLoop, NetlinkSource, Parts, machine};
+use switch::host::{Host, HostSettings, HostThread};
 use switch::port::afxdp::{self, AfxdpFactory};
 use switch::port::{FramePool, SharedPool};
 use switch::table::fdb::Fdb;
-use switch::worker::{self, PollMode, RunOptions, Shared, Worker};
+use switch::worker::{self, AbortOnPanic, PollMode, RunOptions, Shared, Worker};
 
 /// Mode of the control socket: its owner and its group may use it.
 const SOCKET_MODE: u32 = 0o660;
@@ -33,6 +35,9 @@ struct Arguments {
     #[arg(long, value_name = "LEVEL")]
     log: Option<String>,
 }
+
+/// What tells this machine from others (machine-id(5)).
+const MACHINE_ID: &str = "/etc/machine-id";
 
 /// Longest wait for a killed predecessor: its ports are closed one by one, some milliseconds each.
 const DYING_PATIENCE: Duration = Duration::from_secs(10);
@@ -114,6 +119,10 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
         .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
     let _priority = worker::raise_session();
     let workers = start_workers(&config, &shared, epoch)?;
+    let host = HostSettings { seed: random_seed()?, ..HostSettings::default() };
+    let host = Arc::new(Mutex::new(Host::new(Arc::clone(&shared), host)));
+    let host_thread = HostThread::spawn(Arc::clone(&host), Arc::clone(&shared), epoch)
+        .map_err(|error| format!("cannot start the host's thread: {error}"))?;
     worker::keep_off(&settings.workers);
     tracing::info!(
         "switchd {}: {} ports, workers on cores {:?}, {} frames",
@@ -127,6 +136,8 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
         source: Some(std::path::absolute(file)?),
         epoch,
         shared,
+        host,
+        machine: machine(Path::new(MACHINE_ID)),
         factory: Box::new(factory),
         links: Box::new(links),
         closer: events.closer(&pool),
@@ -135,6 +146,7 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
     for worker in workers {
         worker.join().map_err(|_| "a worker ended abnormally; see the log")?;
     }
+    host_thread.stop().map_err(|_| "the host's thread ended abnormally; see the log")?;
     drop(control);
     if cfg!(debug_assertions) {
         check_frames(&pool);
@@ -177,25 +189,12 @@ fn start_workers(config: &Config, shared: &Arc<Shared>, epoch: Instant) -> Resul
         let options = RunOptions { core, poll, epoch };
         let thread = std::thread::Builder::new().name(format!("worker{index}"));
         thread.spawn(move || {
-            let _guard = AbortOnPanic;
+            let _guard = AbortOnPanic("a worker");
             worker::run(Worker::new(index, shared), options);
         })
     };
     let workers: Result<Vec<_>, std::io::Error> = config.switch.workers.iter().enumerate().map(start).collect();
     workers.map_err(|error| format!("cannot start a worker thread: {error}").into())
-}
-
-/// Ends the process when its thread panics. A switch that lives on without a worker would swallow what comes in
-/// on its ports; after an end the kernel detaches them, and a service manager starts a new one.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("a worker failed: ending at once");
-            std::process::abort();
-        }
-    }
 }
 
 /// A number that nobody outside can guess: the FDB's hash must not be predictable.

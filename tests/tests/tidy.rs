@@ -13,8 +13,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("table", &["ids", "limits"]),
     ("path", &["ids", "limits", "port", "stats", "table"]),
     ("worker", &["ids", "limits", "path", "port", "stats", "table"]),
-    ("control", &["config", "ids", "limits", "port", "stats", "table", "worker"]),
-    ("main", &["config", "control", "ids", "limits", "port", "table", "worker"]),
+    ("host", &["ids", "limits", "path", "port", "stats", "table", "worker"]),
+    ("control", &["config", "host", "ids", "limits", "port", "stats", "table", "worker"]),
+    ("main", &["config", "control", "host", "ids", "limits", "port", "table", "worker"]),
 ];
 
 /// Where unsafe code may stand: the AF_XDP ports, the measuring rig's generators (AF_XDP rings) and its way into libbpf

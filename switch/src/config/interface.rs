@@ -99,8 +99,7 @@ pub enum InterfaceKind<'c> {
 impl BridgeConfig {
     /// The router's interface on this bridge, if it has a gateway.
     pub fn interface(&self) -> Option<Interface<'_>> {
-        let vrf = self.vrf.as_deref().unwrap_or(VRF_DEFAULT);
-        let interface = Interface { name: &self.name, vrf, addresses: &self.gateway, kind: InterfaceKind::Bridge(self) };
+        let interface = Interface { name: &self.name, vrf: &self.vrf, addresses: &self.gateway, kind: InterfaceKind::Bridge(self) };
         (!self.gateway.is_empty()).then_some(interface)
     }
 }
@@ -183,7 +182,7 @@ pub(super) fn list(addresses: &[IpNet]) -> Option<String> {
 pub(super) fn write(bridge: &BridgeConfig, text: &mut Text) {
     let router = &bridge.router;
     text.optional("gateway", list(&bridge.gateway));
-    text.optional("vrf", bridge.vrf.as_deref().map(quoted));
+    text.optional("vrf", (bridge.vrf != VRF_DEFAULT).then(|| quoted(&bridge.vrf)));
     text.optional("gateway_mac", router.gateway_mac.map(|mac| quoted(&mac.to_string())));
     text.optional("mtu", router.mtu.map(|mtu| mtu.to_string()));
     text.optional("proxy_arp", router.proxy_arp.then(|| "true".to_string()));
@@ -230,7 +229,7 @@ fn spots<'d>(config: &Config, draft: &'d Draft) -> Vec<(&'d Spot, &'static str)>
 fn check_bridge(bridge: &BridgeConfig) -> impl Iterator<Item = (&'static str, Problem)> {
     let router = &bridge.router;
     let set = [
-        ("vrf", bridge.vrf.is_some()),
+        ("vrf", bridge.vrf != VRF_DEFAULT),
         ("gateway_mac", router.gateway_mac.is_some()),
         ("mtu", router.mtu.is_some()),
         ("proxy_arp", router.proxy_arp),

@@ -101,9 +101,9 @@ pub struct BridgeConfig {
     /// The router's addresses on this bridge, each with its subnet; without any it has no interface here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gateway: Vec<IpNet>,
-    /// The routing table of that interface; `None` is the default one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vrf: Option<String>,
+    /// The routing table of that interface; subnets of one VRF do not overlap.
+    #[serde(skip_serializing_if = "is_default_vrf")]
+    pub vrf: String,
     /// What else there is to say of the router's interface.
     #[serde(flatten)]
     pub router: BridgeRouter,
@@ -162,6 +162,10 @@ fn mac_as_text<S: Serializer>(mac: &Mac, serializer: S) -> Result<S::Ok, S::Erro
     serializer.collect_str(mac)
 }
 
+fn is_default_vrf(vrf: &str) -> bool {
+    vrf == VRF_DEFAULT
+}
+
 impl PollMode {
     /// The word the configuration uses.
     pub const fn as_str(self) -> &'static str {
@@ -179,7 +183,7 @@ impl BridgeConfig {
             name: name.to_string(),
             ageing_seconds: AGEING_SECONDS_DEFAULT,
             gateway: Vec::new(),
-            vrf: None,
+            vrf: VRF_DEFAULT.to_string(),
             router: BridgeRouter::default(),
         }
     }

@@ -197,7 +197,7 @@ fn read_bridge(section: &mut Section<'_, '_>) -> Option<BridgeConfig> {
     let name = section.required("name", "a string, like \"pods\"", "name = \"pods\"");
     let ageing_seconds = section.number("ageing_seconds", AGEING_SECONDS_MIN, AGEING_SECONDS_MAX);
     let gateway = section.interface_addresses("gateway");
-    let vrf = section.vrf();
+    let vrf = section.vrf().unwrap_or_else(|| interface::VRF_DEFAULT.to_string());
     let router = interface::read(section);
     let mut bridge = BridgeConfig { gateway, vrf, router, ..BridgeConfig::new(&name?) };
     bridge.ageing_seconds = ageing_seconds.unwrap_or(bridge.ageing_seconds);

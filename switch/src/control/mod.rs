@@ -36,7 +36,6 @@ use std::time::{Duration, Instant};
 pub use closer::Closer;
 pub use links::{Link, LinkEvent, LinkSource};
 pub use netlink::NetlinkSource;
-pub use router::host::{HostInterface, HostSide, LeaseRow, NeighbourRow, NeighbourState, SharedHost};
 pub use router::identity::machine;
 pub use run::EventLoop;
 
@@ -48,6 +47,7 @@ use self::router::Router;
 use self::view::{Domains, Publisher, port_setup, routed_domain};
 use self::watch::Watch;
 use crate::config::Config;
+use crate::host::SharedHost;
 use crate::ids::{DomainId, PortId};
 use crate::limits::AGEING_SECONDS_DEFAULT;
 use crate::port::{PortFactory, THREADED_NAPI};
@@ -66,14 +66,14 @@ pub struct Parts {
     pub epoch: Instant,
     /// What is shared with the workers.
     pub shared: Arc<Shared>,
+    /// The switch as a host.
+    pub host: SharedHost,
     /// Attaches interfaces.
     pub factory: Box<dyn PortFactory>,
     /// Where link events come from.
     pub links: Box<dyn LinkSource>,
     /// Closes ports.
     pub closer: Closer,
-    /// The switch as a host.
-    pub host: SharedHost,
     /// What tells this machine from others, for derived MAC addresses: see [`machine`].
     pub machine: String,
 }

@@ -25,13 +25,15 @@ const HOP_BY_HOP: u8 = 0;
 const GRE: u8 = 47;
 const IPV4_IN_IP: u8 = 4;
 pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;
 const IPV6_IN_IP: u8 = 41;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
-pub(super) const IPV4_HEADER: usize = 20;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 pub(super) const UDP_HEADER: usize = 8;
 pub(super) const TCP_HEADER: usize = 20;

@@ -11,7 +11,7 @@ mod shared;
 use std::sync::Arc;
 
 pub use priority::{SessionPriority, keep_off, raise_session};
-pub use run::{PollMode, RunOptions, run};
+pub use run::{AbortOnPanic, PollMode, RunOptions, run};
 pub use shared::{Command, Event, Shared, Waker};
 
 use arrayvec::ArrayVec;

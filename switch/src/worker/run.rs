@@ -102,3 +102,16 @@ fn sleep(worker: &Worker) {
     shared.grace().wake(worker.index);
     waker.set_asleep(false);
 }
+
+/// Ends the process when its thread, of this name, panics. A switch that lives on without a worker would swallow what
+/// comes in on its ports; after an end the kernel detaches them, and a service manager starts a new one.
+pub struct AbortOnPanic(pub &'static str);
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("{} failed: ending at once", self.0);
+            std::process::abort();
+        }
+    }
+}

@@ -42,7 +42,7 @@ fn the_demo_is_what_its_users_script_against() {
     let demo = parse(DEMO);
     assert_eq!(demo.switch, SwitchConfig { workers: vec![1], ..SwitchConfig::default() });
     assert_eq!(demo.switch.control_socket, "/run/switchd/control.sock");
-    assert_eq!(demo.bridges, [BridgeConfig { name: "pods".into(), ageing_seconds: 300 }]);
+    assert_eq!(demo.bridges, [BridgeConfig::new("pods")]);
     assert_eq!(demo.ports, ["web0", "db0", "client0"].map(|interface| access(interface, "pods")));
     assert!(demo.fdb.is_empty());
     let golden = "[switch]\ncontrol_socket = \"/run/switchd/control.sock\"\nworkers = [1]\nframes = 16384\n\
@@ -109,7 +109,7 @@ fn a_reload_says_what_to_do_and_leaves_the_rest() {
         ports_added: vec![PortConfig { isolated: true, ..access("blue-db1", "blue") }],
         ports_removed: vec!["blue-db0".into()],
         ports_changed: vec![change("green-web0", false), change("router0", true)],
-        bridges_changed: vec![BridgeConfig { name: "management".into(), ageing_seconds: 60 }],
+        bridges_changed: vec![BridgeConfig { ageing_seconds: 60, ..BridgeConfig::new("management") }],
         fdb_added: vec![entry(1, "blue", "router0")],
         fdb_removed: running.fdb.clone(),
         ..Diff::default()

@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use ctl::protocol::{self, AddNeigh, AddRoute, DelNeigh, DelRoute, Done, ErrorBody, Item, LeaseEntry, RouteType};
+use ctl::protocol::{self, AddNeigh, AddRoute, DelNeigh, DelRoute, Done, ErrorBody, RouteType};
 use ipnet::IpNet;
 
 use super::super::Control;
 use super::super::requests::Answer;
-use super::super::server::Reply;
 use super::next_hops::{Origin, Target};
 use super::routes::{Routes, lock};
-use super::{host, spec_of};
+use super::spec_of;
 use crate::config::{self, Nets, RouteConfig, RouteKind, VRF_DEFAULT, Via, vrf_text};
+use crate::host::NeighbourFilter;
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::table::neighbour::NeighbourKey;
 
@@ -63,7 +63,9 @@ impl Control {
         let mac = Mac::new(add.mac.0);
         self.check_neighbour(domain, &add.bridge, add.address)?;
         let key = NeighbourKey::new(domain, add.address);
-        host::lock(&self.router.host).add_neighbour(key, mac).map_err(ErrorBody::refused)?;
+        self.router.host.lock().add_neighbour(key, mac).map_err(|error| {
+            ErrorBody::refused(format!("neighbour {} on {}: {error}", add.address, add.bridge))
+        })?;
         let message = format!("neighbour {} on {} set to {mac}", add.address, add.bridge);
         Ok(Done { affected: Some(1), ..Done::message(message) })
     }
@@ -89,7 +91,7 @@ impl Control {
             Some(bridge) => vec![self.known_interface(bridge)?],
             None => lock(&self.router.routes).interfaces.all().iter().map(|iface| iface.domain).collect(),
         };
-        let mut host = host::lock(&self.router.host);
+        let mut host = self.router.host.lock();
         let keys = domains.into_iter().map(|domain| NeighbourKey::new(domain, del.address));
         let keys: Vec<NeighbourKey> = keys.filter(|key| host.neighbour(*key).is_some()).collect();
         let address = del.address;
@@ -109,21 +111,9 @@ impl Control {
 
     pub(in super::super) fn flush_neigh(&mut self, bridge: Option<&str>) -> Answer {
         let domain = bridge.map(|bridge| self.known_interface(bridge)).transpose()?;
-        let count = host::lock(&self.router.host).flush_neighbours(domain) as u64;
+        let count = self.router.host.lock().flush_neighbours(NeighbourFilter { domain, ..NeighbourFilter::default() }) as u64;
         let neighbours = if count == 1 { "neighbour" } else { "neighbours" };
         Ok(Done { affected: Some(count), ..Done::message(format!("{count} {neighbours} removed")) })
-    }
-
-    pub(in super::super) fn show_dhcp(&self, bridge: Option<&str>) -> Result<Reply, ErrorBody> {
-        let only = bridge.map(|bridge| self.known_interface(bridge)).transpose()?;
-        let routes = lock(&self.router.routes);
-        let leases = host::lock(&self.router.host).leases().into_iter();
-        let leases = leases.filter(|lease| only.is_none_or(|only| only == lease.domain)).filter_map(|lease| {
-            let bridge = routes.interfaces.on(lease.domain)?.name.to_string();
-            let host::LeaseRow { address, client, hostname, state, expires_s, .. } = lease;
-            Some(Item::Lease(LeaseEntry { address, bridge, client, hostname, state, expires_seconds: expires_s }))
-        });
-        Ok(Reply::Done(leases.collect(), Done::default()))
     }
 
     /// The domain of an interface of the router that a request names.

@@ -10,7 +10,7 @@ use super::commands::known_vrf;
 use super::list::{ctl_mac, neigh_state, port_of, route_entry};
 use super::next_hops::Target;
 use super::routes::{Listed, Routes, lock};
-use super::{MTU_DEFAULT, host};
+use super::MTU_DEFAULT;
 use crate::config::VRF_DEFAULT;
 use crate::ids::VrfId;
 use crate::path::route::{ipv4, ipv6};
@@ -72,8 +72,8 @@ impl Control {
         }
         let names = self.names();
         for key in keys {
-            let row = host::lock(&self.router.host).neighbour(key);
-            let mac = row.and_then(|row| row.mac);
+            let row = self.router.host.lock().neighbour(key);
+            let mac = row.as_ref().and_then(|row| row.mac);
             let port = mac.and_then(|mac| port_of(self.shared.fdb(), &names, key.domain(), mac));
             let iface = routes.interfaces.on(key.domain());
             let mtu = iface.map_or(MTU_DEFAULT, |iface| iface.mtu);

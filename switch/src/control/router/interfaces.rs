@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::host::HostInterface;
 use super::next_hops::{Origin, Spec, Target};
 use crate::config;
+use crate::host;
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::table::neighbour::NeighbourKey;
 use crate::table::router::{RouterFlags, RouterView};
@@ -60,7 +60,7 @@ impl Iface {
     }
 
     /// As the host is told of it.
-    pub fn for_host(&self) -> HostInterface {
+    pub fn for_host(&self) -> host::Interface {
         let ipv4 = self.addresses.iter().filter_map(|net| match net.addr() {
             IpAddr::V4(address) => Some((address, net.prefix_len())),
             IpAddr::V6(_) => None,
@@ -69,7 +69,7 @@ impl Iface {
             IpAddr::V6(address) => Some((address, net.prefix_len())),
             IpAddr::V4(_) => None,
         });
-        HostInterface {
+        host::Interface {
             domain: self.domain,
             name: self.name.to_string(),
             vrf: self.vrf,

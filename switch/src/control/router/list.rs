@@ -12,10 +12,10 @@ use super::super::Control;
 use super::super::dump::Names;
 use super::super::server::{ChunkContext, Progress, Reply, ResponseStream};
 use super::commands::known_vrf;
-use super::host::{self, NeighbourState, SharedHost};
 use super::next_hops::{Origin, Target};
 use super::routes::{Cursor, Listed, Routes, SharedRoutes, lock};
 use crate::config;
+use crate::host::{SharedHost, State};
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::table::fdb::{Fdb, Kind, MacKey};
 use crate::table::neighbour::NeighbourKey;
@@ -139,7 +139,7 @@ struct NeighStream {
 
 impl ResponseStream for NeighStream {
     fn next_chunk(&mut self, out: &mut Vec<Item>, context: &ChunkContext) -> Progress {
-        let rows = host::lock(&self.host).neighbours(self.after, context.items_max);
+        let rows = self.host.lock().neighbours(self.after, context.items_max);
         let Some(last) = rows.last() else { return Progress::Done(Done::default()) };
         self.after = Some(last.key);
         let routes = lock(&self.routes);
@@ -153,7 +153,7 @@ impl ResponseStream for NeighStream {
                 mac: row.mac.map(ctl_mac),
                 port: row.mac.and_then(|mac| port_of(&self.fdb, &self.names, domain, mac)),
                 state,
-                age_seconds: row.age_s,
+                age_seconds: row.since_ns / 1_000_000_000,
             }));
         }
         Progress::More
@@ -170,14 +170,14 @@ pub(super) fn ctl_mac(mac: Mac) -> ctl::mac::Mac {
     ctl::mac::Mac(mac.octets())
 }
 
-pub(super) fn neigh_state(state: NeighbourState) -> NeighState {
+pub(super) fn neigh_state(state: State) -> NeighState {
     match state {
-        NeighbourState::Incomplete => NeighState::Incomplete,
-        NeighbourState::Reachable => NeighState::Reachable,
-        NeighbourState::Stale => NeighState::Stale,
-        NeighbourState::Delay => NeighState::Delay,
-        NeighbourState::Probe => NeighState::Probe,
-        NeighbourState::Failed => NeighState::Failed,
-        NeighbourState::Permanent => NeighState::Permanent,
+        State::Incomplete => NeighState::Incomplete,
+        State::Reachable => NeighState::Reachable,
+        State::Stale => NeighState::Stale,
+        State::Delay => NeighState::Delay,
+        State::Probe => NeighState::Probe,
+        State::Failed => NeighState::Failed,
+        State::Permanent => NeighState::Permanent,
     }
 }

@@ -1,7 +1,7 @@
 //! The router's control side: from the configuration and the attached ports to interfaces, routing tables and next hops.
 //!
 //! `interfaces`: what there is to route between; `next_hops` and `balance`: what routes lead to; `routes`: the routes of
-//! all VRFs; `identity`: MAC addresses; `host`: what is asked of the switch as a host; `commands`, `load`, `list` and
+//! all VRFs; `identity`: MAC addresses; `commands`, `load`, `list` and
 //! `explain`: the control socket's commands. Control thread.
 //!
 //! The order of a change: what goes is taken out of the routing tables and next hops first; then workers and host get the
@@ -10,7 +10,6 @@
 mod balance;
 mod commands;
 mod explain;
-pub(super) mod host;
 pub(super) mod identity;
 mod interfaces;
 mod list;
@@ -25,13 +24,13 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use self::host::SharedHost;
 use self::interfaces::{Iface, Interfaces};
 use self::next_hops::{Origin, Spec, Target};
 use self::routes::{Routes, SharedRoutes, lock};
 use super::Control;
 use super::view::routed_domain;
 use crate::config::{self, InterfaceKind, Nets, RouteConfig, RouteKind};
+use crate::host::SharedHost;
 use crate::ids::{DomainId, PortId, VrfId};
 use crate::table::fdb::{Entry, Kind, MacKey};
 use crate::table::router::{RouterFlags, RouterSetup};
@@ -175,7 +174,7 @@ impl Control {
         let mut routes = lock(&self.router.routes);
         let interfaces = routes.interfaces.all().iter().map(Iface::for_host).collect();
         routes.published(view.generation);
-        host::lock(&self.router.host).configure(interfaces, view);
+        self.router.host.lock().configure(interfaces, Arc::clone(view));
     }
 
     /// What comes after a publication: interfaces that are new bring along what depends on them.

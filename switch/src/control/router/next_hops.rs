@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::balance::assign;
-use super::host::{SharedHost, lock};
 use super::interfaces::Interfaces;
 use crate::config::Via;
+use crate::host::SharedHost;
 use crate::ids::{DomainId, NextHopId, VrfId};
 use crate::limits::{GROUP_SLOTS, GROUPS_MAX, NEXT_HOPS_MAX};
 use crate::table::grace::Epoch;
@@ -295,7 +295,7 @@ impl NextHopTable {
             return true;
         }
         let Ok(id) = self.take_number() else { return false };
-        let Some(slot) = lock(&self.host).hold(key) else {
+        let Some(slot) = self.host.lock().hold(key) else {
             self.free.push(id);
             return false;
         };
@@ -335,7 +335,7 @@ impl NextHopTable {
                         && let Some(gateway) = self.gateways.remove(&key)
                     {
                         self.give_number(gateway.id);
-                        lock(&self.host).let_go(gateway.slot);
+                        self.host.lock().let_go(gateway.slot);
                     }
                 }
             }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::host::SharedHost;
 use super::interfaces::Interfaces;
 use super::next_hops::{NextHopTable, NoRoom, Origin, Spec};
 use crate::config::VRF_DEFAULT;
+use crate::host::SharedHost;
 use crate::ids::{NextHopId, VrfId};
 use crate::limits::VRFS_MAX;
 use crate::table::fib::{Address, FibWriter, Prefix};

@@ -16,6 +16,7 @@ use ctl::protocol::{Done, ErrorBody, FdbEntry, Item, PortStatus, Request};
 use super::server::{ChunkContext, Handler, Progress, Reply};
 use super::{Closer, Control, Link, LinkEvent, LinkSource, Parts};
 use crate::config::Config;
+use crate::host::{Host, HostSettings};
 use crate::ids::Mac;
 use crate::limits::{FRAMES_DEFAULT, FRAMES_MIN};
 use crate::port::mem::{MemPort, Wire};
@@ -192,6 +193,8 @@ impl Bench {
             source: Some(file.path().to_owned()),
             epoch,
             shared: Arc::clone(&shared),
+            host: Arc::new(parking_lot::Mutex::new(Host::new(Arc::clone(&shared), HostSettings::default()))),
+            machine: "lab".to_string(),
             factory: Box::new(LabFactory(Arc::clone(&lab))),
             links: Box::new(LabLinks(Arc::clone(&lab))),
             closer: Closer::in_place(Arc::clone(&pool)),

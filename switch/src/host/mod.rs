@@ -1,0 +1,252 @@
+//! The switch as a host: its own addresses on bridge domains, off the packet path.
+//!
+//! [`Host`] stands under one lock. Its thread ([`HostThread`]) takes what workers left for it ([`Host::turn`]); the control
+//! thread configures it and lists what it knows. It is the only writer of the neighbour table that workers read.
+//! Everything takes the time as an argument.
+//!
+//! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
+//! who else claims them; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
+
+mod emit;
+pub mod neighbour;
+mod own;
+mod random;
+mod run;
+pub mod settings;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+pub use neighbour::{AddError, NeighbourCounters, NeighbourRow, State};
+pub use own::Conflict;
+pub use run::HostThread;
+pub use settings::{HostSettings, Interface};
+
+use crate::ids::{DomainId, Mac};
+use crate::table::neighbour::{NeighbourKey, NeighbourSlot};
+use crate::table::snapshot::Snapshot;
+use crate::worker::Shared;
+use emit::Out;
+use neighbour::Cache;
+use own::OwnAddresses;
+
+/// The host, as its thread and the control thread share it. The lock is held for a bounded piece of work at a time.
+pub type SharedHost = Arc<Mutex<Host>>;
+
+/// Neighbours that one turn sees to when they are due.
+const TIMERS: usize = 256;
+
+/// What the switch as a host did since the start.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct HostCounters {
+    /// ARP requests and neighbour solicitations sent.
+    pub asked: u64,
+    /// Replies and advertisements sent for own addresses.
+    pub answered: u64,
+    /// The same for hosts behind other interfaces (proxy).
+    pub proxied: u64,
+    /// The same for known neighbours (suppression).
+    pub suppressed: u64,
+    /// Announcements of own addresses, defences among them.
+    pub announced: u64,
+    /// Messages of others that claimed an own address.
+    pub conflicts: u64,
+    /// ARP and ND messages that were not valid.
+    pub invalid: u64,
+}
+
+/// Which neighbours to forget.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct NeighbourFilter {
+    /// Only those of this domain.
+    pub domain: Option<DomainId>,
+    /// Only the one with this address.
+    pub address: Option<IpAddr>,
+    /// Only those with this MAC address.
+    pub mac: Option<Mac>,
+}
+
+/// The switch as a host. See the module text.
+pub struct Host {
+    shared: Arc<Shared>,
+    settings: HostSettings,
+    interfaces: BTreeMap<DomainId, Interface>,
+    view: Arc<Snapshot>,
+    cache: Cache,
+    own: OwnAddresses,
+    out: Out,
+    counters: HostCounters,
+    /// Kinds of punts take turns: see [`HostQueues::next`](crate::path::HostQueues::next).
+    kind: usize,
+    now_ns: u64,
+    turns: u64,
+    /// Somebody else changed something: the thread must not sleep over it.
+    changed: Arc<AtomicBool>,
+}
+
+impl Host {
+    /// A host without interfaces.
+    pub fn new(shared: Arc<Shared>, settings: HostSettings) -> Host {
+        Host {
+            cache: Cache::new(Arc::clone(&shared), settings),
+            own: OwnAddresses::new(settings),
+            out: Out::new(Arc::clone(&shared)),
+            shared,
+            settings,
+            interfaces: BTreeMap::new(),
+            view: Arc::new(Snapshot::default()),
+            counters: HostCounters::default(),
+            kind: 0,
+            now_ns: 0,
+            turns: 0,
+            changed: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Takes a new configuration: announces addresses that are new, forgets neighbours of interfaces that are gone. Next hops
+    /// keep their slots. Control thread, with every snapshot that it publishes.
+    pub fn configure(&mut self, interfaces: Vec<Interface>, view: Arc<Snapshot>) {
+        let interfaces: BTreeMap<DomainId, Interface> =
+            interfaces.into_iter().map(|interface| (interface.domain, interface)).collect();
+        let before = std::mem::replace(&mut self.interfaces, interfaces);
+        self.view = view;
+        let now_ns = self.now_ns;
+        let is_lost = |key: NeighbourKey| {
+            self.interfaces.get(&key.domain()).is_none_or(|interface| interface.owns(key.address()))
+        };
+        self.cache.remove_if(now_ns, |row| is_lost(row.key));
+        for domain in self.interfaces.keys().filter(|domain| !before.contains_key(domain)) {
+            self.cache.restart(*domain, now_ns);
+        }
+        self.own.configure(self.interfaces.values(), now_ns);
+        self.attend();
+    }
+
+    /// One turn at `now_ns`, nanoseconds on the switch's clock: a bounded amount of work. Answers when it wants to be
+    /// called again; `u64::MAX` if only a waker or a change can make it necessary.
+    pub fn turn(&mut self, now_ns: u64) -> u64 {
+        self.changed.store(false, Ordering::SeqCst);
+        self.now_ns = self.now_ns.max(now_ns);
+        self.turns += 1;
+        let reader = self.shared.workers();
+        self.shared.grace().wake(reader);
+        self.cache.expire(self.now_ns, TIMERS);
+        self.out.flush();
+        self.shared.grace().sleep(reader);
+        self.next_due()
+    }
+
+    /// When something is due without anybody's doing.
+    fn next_due(&self) -> u64 {
+        let due = [self.cache.next_due(), self.own.next_due()];
+        due.into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// A next hop of routes: the neighbour keeps its slot until [`Host::let_go`], and is asked for ahead of traffic.
+    /// `None` if the table is full of neighbours that may not go. Control thread.
+    pub fn hold(&mut self, key: NeighbourKey) -> Option<NeighbourSlot> {
+        let slot = self.cache.hold(key, self.now_ns);
+        self.attend();
+        slot
+    }
+
+    /// Takes one [`Host::hold`] back, once no worker can refer to the slot any more. Control thread.
+    pub fn let_go(&mut self, slot: NeighbourSlot) {
+        self.cache.let_go(slot);
+        self.attend();
+    }
+
+    /// Sets a neighbour's MAC address for good. Control thread.
+    ///
+    /// # Errors
+    /// Why not; a line for the operator.
+    pub fn add_neighbour(&mut self, key: NeighbourKey, mac: Mac) -> Result<(), AddError> {
+        let interface = self.interfaces.get(&key.domain()).ok_or(AddError::NoInterface)?;
+        if interface.owns(key.address()) {
+            return Err(AddError::Own);
+        }
+        if mac.is_group() || mac == Mac::ZERO {
+            return Err(AddError::BadMac);
+        }
+        self.attend();
+        self.cache.add_permanent(key, mac, self.now_ns)
+    }
+
+    /// Forgets a neighbour, permanent or not; a next hop of routes is asked for anew. False if it was not known.
+    pub fn remove_neighbour(&mut self, key: NeighbourKey) -> bool {
+        self.attend();
+        self.cache.remove(key, self.now_ns)
+    }
+
+    /// Forgets what was learned of the neighbours that the filter names; how many that were. Control thread.
+    pub fn flush_neighbours(&mut self, filter: NeighbourFilter) -> usize {
+        self.attend();
+        self.cache.remove_if(self.now_ns, |row| {
+            row.state != State::Permanent
+                && filter.domain.is_none_or(|domain| row.key.domain() == domain)
+                && filter.address.is_none_or(|address| row.key.address() == address)
+                && filter.mac.is_none_or(|mac| row.mac == Some(mac))
+        })
+    }
+
+    /// Up to `most` neighbours behind `after`, in order of domain and address.
+    pub fn neighbours(&self, after: Option<NeighbourKey>, most: usize) -> Vec<NeighbourRow> {
+        self.cache.rows(after, most, self.now_ns)
+    }
+
+    /// One neighbour.
+    pub fn neighbour(&self, key: NeighbourKey) -> Option<NeighbourRow> {
+        let entry = self.cache.entry(self.cache.slot(key)?)?;
+        Some(entry.row(self.now_ns))
+    }
+
+    /// Number of neighbours.
+    pub fn neighbours_len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Who else claimed one of the switch's own addresses, and when.
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        self.own.conflicts()
+    }
+
+    /// What the host did.
+    pub fn counters(&self) -> HostCounters {
+        self.counters
+    }
+
+    /// What happened to its neighbours.
+    pub fn neighbour_counters(&self) -> NeighbourCounters {
+        self.cache.counters
+    }
+
+    /// References to pool frames that the host holds, for the conservation check.
+    pub fn frames_held(&self) -> usize {
+        self.cache.frames_held()
+    }
+
+    /// Free frames in the host's own list.
+    pub fn frames_free(&self) -> usize {
+        self.out.frames_free()
+    }
+
+    /// Turns so far.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// Set when the thread must not sleep over a change.
+    fn changed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.changed)
+    }
+
+    /// Has the thread take a turn soon.
+    fn attend(&self) {
+        self.changed.store(true, Ordering::SeqCst);
+        self.shared.host_waker().wake();
+    }
+}
