@@ -196,7 +196,10 @@ fn routes(config: &Config) -> impl Strategy<Value = Vec<RouteConfig>> + use<> {
         .interfaces()
         .flat_map(|interface| {
             let vrf = Some(interface.vrf.to_string()).filter(|vrf| vrf != VRF_DEFAULT);
-            interface.addresses.iter().map(move |net| (Via { to: net.hosts().nth(1).unwrap(), weight: 1 }, vrf.clone()))
+            interface.addresses.iter().map(move |net| {
+                let other = net.hosts().find(|host| ![net.addr(), net.network()].contains(host)).unwrap();
+                (Via { to: other, weight: 1 }, vrf.clone())
+            })
         })
         .collect();
     let choice = (any::<prop::sample::Index>(), 1u16..=256, 0u8..5, any::<bool>());

@@ -195,7 +195,8 @@ const FILE: &[(&str, &str)] = &[
     ),
     (
         "[[bridge]]\nname = \"a\"\nageing = 300",
-        "3:1: bridge \"a\": unknown key \"ageing\" (known keys: \"name\", \"ageing_seconds\")",
+        "3:1: bridge \"a\": unknown key \"ageing\" (known keys: \"name\", \"ageing_seconds\", \"gateway\", \"vrf\", \
+            \"gateway_mac\", \"mtu\", \"proxy_arp\", \"suppress\", \"redirects\", \"clamp_mss\")",
     ),
     ("[[port]]\nbridge = \"a\"", "1:1: port number 1: \"interface\" is missing; add interface = \"web0\""),
     ("[[port]]\ninterface = [\"web0\"]", "2:1: port number 1: \"interface\" is a list; write a string, like \"web0\""),
@@ -233,7 +234,7 @@ const FILE: &[(&str, &str)] = &[
             write a string, \"adaptive\" or \"spin\"\n4:1: port number 1: \"interface\" is missing; add \
             interface = \"web0\"",
     ),
-    ("\"a\\nb\" = 1", "1:1: unknown key \"a\\nb\" (known keys: \"switch\", \"bridge\", \"port\", \"fdb\")"),
+    ("\"a\\nb\" = 1", "1:1: unknown key \"a\\nb\" (known keys: \"switch\", \"bridge\", \"port\", \"fdb\", \"route\")"),
 ];
 
 /// Ports, from line 7 on.
@@ -308,8 +309,8 @@ const PORT: &[(&str, &str)] = &[
     (
         "bridge = \"pods\"\nvlan = 10",
         "8:1: port \"web0\": unknown key \"vlan\" (known keys: \"interface\", \"bridge\", \"trunk\", \
-            \"isolated\", \"learning\", \"flood_unicast\", \"flood_broadcast\", \"flood_multicast\", \
-            \"mac_limit\")",
+            \"address\", \"vrf\", \"isolated\", \"learning\", \"flood_unicast\", \"flood_broadcast\", \
+            \"flood_multicast\", ...)",
     ),
     (
         "bridge = \"pods\"\n\n[[port]]\ninterface = \"web0\"\nbridge = \"blue\"",

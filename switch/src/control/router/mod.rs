@@ -67,6 +67,12 @@ impl Router {
     }
 }
 
+/// The routes, for tests of the control thread.
+#[cfg(test)]
+pub(super) fn lock_routes(router: &Router) -> std::sync::MutexGuard<'_, Routes> {
+    lock(&router.routes)
+}
+
 /// What a configured route says beside its prefix.
 fn spec_of(route: &RouteConfig, vrf: VrfId, origin: Origin) -> Spec {
     let target = match route.kind {

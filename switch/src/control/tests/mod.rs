@@ -2,6 +2,7 @@
 
 mod life;
 mod requests;
+mod router;
 mod scale;
 mod socket;
 
