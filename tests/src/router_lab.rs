@@ -304,6 +304,8 @@ pub fn interface(index: usize) -> Interface {
         ipv4: vec![(v4(index, 1), 24)],
         ipv6: vec![(v6(index, 1), 64)],
         flags: RouterFlags { proxy: false, suppress: false, dhcp: false, redirects: true, clamp_mss: false },
+        dhcp: None,
+        ra: None,
     }
 }
 
