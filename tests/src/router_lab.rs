@@ -109,6 +109,9 @@ impl RouterLab {
         lab.connect();
         lab.apply();
         lab.meet();
+        // The switch announces its addresses; tests are about what follows.
+        lab.advance_ms(5_000);
+        (0..count).for_each(|index| drop(lab.take(index)));
         lab
     }
 

@@ -68,6 +68,8 @@ impl Host {
         let Waiting { frame, port, domain } = packet;
         let bytes = self.out.bytes(&frame);
         let packet = bytes.get(l3_offset(&bytes)..).unwrap_or_default();
+        // What was sent to many is not answered with errors (RFC 1812 4.3.2.7, RFC 4443 2.4 (e)).
+        let to_many = bytes.first().is_none_or(|first| first & 1 != 0);
         let lost = match about {
             About::Local if self.echo(domain, packet) || self.refuse(domain, packet) => None,
             About::Local => Some(Drop::HostIgnored),
@@ -75,6 +77,7 @@ impl Host {
                 self.echo(domain, packet);
                 None
             }
+            About::Complaint(_) if to_many => None,
             About::Complaint(complaint) => {
                 self.complain(domain, packet, complaint);
                 None
@@ -84,7 +87,10 @@ impl Host {
                 None
             }
             About::Unresolved => {
-                self.complain(domain, packet, Complaint::Unreachable);
+                // The switch does not complain to itself.
+                if port != PortId::ROUTER {
+                    self.complain(domain, packet, Complaint::Unreachable);
+                }
                 Some(Drop::NeighbourUnresolved)
             }
         };

@@ -291,9 +291,12 @@ impl Server {
         let expires_s = now.saturating_add(self.lease_seconds(query).into());
         let (hardware, hostname) = (query.hardware().to_vec(), query.hostname());
         let lease = Lease { address, client: Some(client), hardware, hostname, state: State::Bound, expires_s };
-        self.changed.insert(address, Some(lease.clone()));
         self.waiting.remove(&address);
-        self.put(lease, now);
+        // A client that repeats itself costs one write a second.
+        if self.pool.at(address) != Some(&lease) {
+            self.changed.insert(address, Some(lease.clone()));
+            self.put(lease, now);
+        }
         answer
     }
 

@@ -28,6 +28,27 @@ fn a_message_of_an_independent_writer_is_understood() {
 }
 
 #[test]
+fn padding_is_skipped_and_what_follows_the_end_is_not_read() {
+    let mut discover = Message::new(DISCOVER, 1);
+    discover.0.extend([0, 0, 0]);
+    let mut discover = discover.address(50, ip(103));
+    discover.0.extend([0, 255, 50, 4, 10, 244, 1, 102]);
+    assert_eq!(Read::of(discover.to(&mut server(), NOW)).yiaddr(), ip(103));
+}
+
+#[test]
+fn a_message_of_576_octets_and_a_larger_one_are_read() {
+    for length in [576 - 28, 1472, 9000] {
+        let mut discover = Message::new(DISCOVER, 1).option(55, &[1]);
+        while discover.0.len() + 257 < length {
+            discover = discover.option(43, &[7; 200]);
+        }
+        discover.0.resize(length - 7, 0);
+        assert_eq!(Read::of(discover.address(50, ip(103)).to(&mut server(), NOW)).yiaddr(), ip(103), "{length}");
+    }
+}
+
+#[test]
 fn options_in_file_and_sname_are_read() {
     let mut server = server();
     let request = Message::new(REQUEST, 1).option(52, &[3]);

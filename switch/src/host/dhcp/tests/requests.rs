@@ -94,6 +94,19 @@ fn renewing_extends_the_lease_and_is_answered_to_ciaddr() {
 }
 
 #[test]
+fn a_client_that_repeats_itself_costs_one_write_a_second() {
+    let mut server = server();
+    let held = lease(&mut server, 1, NOW);
+    assert_eq!(server.take_changes().len(), 1);
+    for _ in 0..100 {
+        assert_eq!(Read::of(extend(1, held).unicast_to(&mut server, NOW)).kind(), ACK);
+    }
+    assert_eq!(server.take_changes(), []);
+    assert_eq!(Read::of(extend(1, held).unicast_to(&mut server, NOW + 1)).kind(), ACK);
+    assert_eq!(server.take_changes().len(), 1);
+}
+
+#[test]
 fn rebinding_extends_the_lease() {
     let mut server = server();
     let held = lease(&mut server, 1, NOW);
