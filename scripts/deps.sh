@@ -100,7 +100,7 @@ add_lints() {
 }
 
 if ! command -v cargo >/dev/null; then
-  echo "deps.sh: no cargo on PATH: install Rust 1.88 or newer (Debian 12's own is older)" >&2
+  echo "deps.sh: no cargo on PATH: install Rust 1.90 or newer (Debian 12's own is older)" >&2
   exit 1
 fi
 find_missing

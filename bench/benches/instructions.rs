@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use bed::routed::Routed;
 use bed::{Sink, Source, conversations, stations};
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,8 @@ use switch::limits::{BURST, FRAMES_DEFAULT};
 use switch::port::{FramePool, Frames, Port, SharedPool};
 
 /// What is counted, by name: `ports_alone` is subtracted from the others.
-const CASES: [&str; 6] = ["ports_alone", "unicast_2", "unicast_2k", "unicast_128k", "unicast_1m", "flood_8"];
+const CASES: [&str; 7] =
+    ["ports_alone", "unicast_2", "unicast_2k", "unicast_128k", "unicast_1m", "flood_8", "routed_1k"];
 
 /// The case without a switch.
 const BASE: &str = "ports_alone";
@@ -62,6 +64,10 @@ fn main() -> ExitCode {
 fn run(case: &str, bursts: u64) {
     let mut bench = match case {
         BASE => return ports_alone(bursts),
+        "routed_1k" => {
+            let mut bench = Routed::new(1_000);
+            return (0..bursts).for_each(|_| bench.turn());
+        }
         "unicast_2" => bed::unicast(1),
         "unicast_2k" => bed::unicast(1_000),
         "unicast_128k" => bed::unicast(65_536),

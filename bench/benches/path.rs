@@ -9,6 +9,7 @@ mod bed;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use bed::routed::Routed;
 use bed::{FLOOD_PORTS, Sink, Source, conversations, stations};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -17,6 +18,9 @@ use switch::port::{FramePool, Frames, Port, SharedPool};
 
 /// Known addresses behind each of the two ports of a unicast run.
 const STATIONS: [usize; 4] = [1, 1_000, 65_536, 500_000];
+
+/// Routes in the table of a routed run.
+const ROUTES: [usize; 3] = [1, 1_000, 1_000_000];
 
 /// New senders until the table is emptied: as many whole bursts as it takes (see `FDB_ENTRIES_MAX`).
 const NEWCOMERS: usize = 1_000_000;
@@ -76,6 +80,19 @@ fn flood(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Every packet is routed: by one of so many routes, to one of 64 neighbours.
+fn routed(criterion: &mut Criterion) {
+    let mut group = group(criterion, "path_routed");
+    for routes in ROUTES {
+        let mut bench = Routed::new(routes);
+        group.bench_function(BenchmarkId::from_parameter(routes), |bencher| {
+            bencher.iter_custom(|frames| per_frame(frames, || bench.turn()));
+        });
+        bench.check();
+    }
+    group.finish();
+}
+
 /// Every frame is the first of its sender: what learning costs. Emptying the full table is not timed.
 fn learning(criterion: &mut Criterion) {
     let mut group = group(criterion, "path_learning");
@@ -103,5 +120,5 @@ fn learning(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ports_alone, unicast, flood, learning);
+criterion_group!(benches, ports_alone, unicast, routed, flood, learning);
 criterion_main!(benches);

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use bed::{NOW_S, Source, conversations, port, stations, table, view};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam::queue::ArrayQueue;
 use switch::limits::{BURST, FRAMES_DEFAULT};
-use switch::path::{self, Burst, Ctx, TxStage};
+use switch::path::{self, Burst, Ctx, HostQueues, Injected, Redirects, TxStage};
 use switch::port::{FramePool, Port, SharedPool};
 use switch::stats::WorkerStats;
 use switch::table::fdb::Fdb;
+use switch::table::router::RouterTables;
 use switch::table::snapshot::Snapshot;
 
 /// Addresses in the table.
@@ -24,11 +26,13 @@ const ENTRIES: [usize; 3] = [1_000, 65_536, 1_000_000];
 type Stage = fn(&mut Ctx<'_>, &mut Burst);
 
 /// The stages by name, in the order of `path::process`.
-const STAGES: [(&str, Stage); 5] = [
+const STAGES: [(&str, Stage); 7] = [
     ("parse", path::parse::parse),
     ("admit", path::admit::admit),
     ("learn", path::learn::learn),
     ("forward", path::forward::forward),
+    ("listen", path::listen::listen),
+    ("route", path::route::route),
     ("output", path::output::output),
 ];
 
@@ -41,6 +45,10 @@ struct Stages {
     stats: WorkerStats,
     tx: TxStage,
     burst: Burst,
+    router: RouterTables,
+    host: HostQueues,
+    again: ArrayQueue<Injected>,
+    redirects: Redirects,
     /// What reading the clock takes.
     clock: Duration,
 }
@@ -57,6 +65,10 @@ impl Stages {
             stats: WorkerStats::default(),
             tx: TxStage::default(),
             burst: Burst::default(),
+            router: RouterTables::default(),
+            host: HostQueues::new(1),
+            again: ArrayQueue::new(1),
+            redirects: Redirects::default(),
             clock: (0..1_000).map(|_| Instant::now().elapsed()).min().unwrap_or_default(),
         }
     }
@@ -65,8 +77,21 @@ impl Stages {
     fn turn(&mut self, timed: usize) -> Duration {
         self.source.rx(&mut self.pool, &mut self.burst.frames);
         self.burst.ingress = port(0);
-        let Stages { pool, view, fdb, stats, tx, burst, .. } = self;
-        let mut ctx = Ctx { pool, view, fdb, stats, tx, now_s: NOW_S };
+        let Stages { pool, view, fdb, stats, tx, burst, router, host, again, redirects, .. } = self;
+        let mut ctx = Ctx {
+            pool,
+            view,
+            fdb,
+            stats,
+            tx,
+            router,
+            host,
+            again,
+            redirects,
+            ingress: burst.ingress,
+            punted: &mut false,
+            now_s: NOW_S,
+        };
         let mut time = Duration::ZERO;
         for (at, (_, stage)) in STAGES.into_iter().enumerate() {
             if at == timed {

@@ -22,7 +22,9 @@ const PREFIX: &str = "swb";
 /// Address of a0 (the block RFC 2544 reserves for benchmarks).
 pub const A_IP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Address of b0.
-pub const B_IP: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
+pub const B_IP: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
+/// Gateways of A's and of B's subnet, where a router is measured.
+pub const GATEWAYS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 0, 254), Ipv4Addr::new(198, 19, 0, 254)];
 /// The container's interface in A.
 pub const A_IF: &str = "a0";
 /// The container's interface in B.
@@ -40,8 +42,10 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 /// How A and B are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// Two veth pairs with a device between them.
+    /// Two veth pairs with a device between them, A and B on one subnet.
     Switched,
+    /// The same, A and B on subnets of their own with a gateway each.
+    Routed,
     /// One veth pair, no device.
     Direct,
 }
@@ -123,15 +127,21 @@ impl Rig {
             cmd(["sh", "-c", quiet]).in_netns(&name).run()?;
         }
         match shape.topology {
-            Topology::Switched => {
+            Topology::Switched | Topology::Routed => {
                 for station in rig.stations() {
                     rig.join((&rig.h(), &station.host), (&station.netns, station.interface))?;
                 }
             }
             Topology::Direct => rig.join((&rig.b(), B_IF), (&rig.a(), A_IF))?,
         }
-        for (name, interface, ip) in [(rig.a(), A_IF, A_IP), (rig.b(), B_IF, B_IP)] {
-            cmd(["ip", "-n", &name, "addr", "add", &format!("{ip}/24"), "dev", interface]).run()?;
+        let ends = [(rig.a(), A_IF, A_IP), (rig.b(), B_IF, B_IP)];
+        for ((name, interface, ip), gateway) in ends.into_iter().zip(GATEWAYS) {
+            // The benchmark addresses (RFC 2544 C.2.2) are a /15.
+            let len = if shape.topology == Topology::Routed { 24 } else { 15 };
+            cmd(["ip", "-n", &name, "addr", "add", &format!("{ip}/{len}"), "dev", interface]).run()?;
+            if shape.topology == Topology::Routed {
+                cmd(["ip", "-n", &name, "route", "add", "default", "via", &gateway.to_string()]).run()?;
+            }
             if shape.container_tx_off {
                 cmd(["ethtool", "-K", interface, "tx", "off"]).in_netns(&name).run()?;
             }
@@ -201,6 +211,20 @@ impl Rig {
     /// [`Error::Io`] or [`Error::Parse`] when sysfs does not tell.
     pub fn b_mac(&self) -> Result<[u8; 6]> {
         self.station(1).mac()
+    }
+
+    /// Hardware address of what A sends to first on the way to B: B itself, or A's gateway, once A has resolved it.
+    ///
+    /// # Errors
+    /// [`Error::Command`], [`Error::Parse`] when A does not know it.
+    pub fn first_hop_mac(&self) -> Result<[u8; 6]> {
+        if self.shape.topology != Topology::Routed {
+            return self.b_mac();
+        }
+        let gateway = GATEWAYS[0].to_string();
+        let text = cmd(["ip", "-n", &self.a(), "neigh", "show", &gateway]).run()?;
+        let mac = text.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).and_then(parse_mac);
+        mac.ok_or_else(|| Error::Parse { tool: "ip neigh", why: format!("A does not know {gateway}: {text}") })
     }
 
     /// Interface index of a0, inside A.

@@ -160,7 +160,7 @@ impl Bed {
     }
 
     fn job(&self, offer: Offer, stop: &Stop) -> Result<Job> {
-        let destination = self.rig.b_mac()?;
+        let destination = self.rig.first_hop_mac()?;
         Ok(Job {
             netns: self.rig.a(),
             core: self.traffic_core,

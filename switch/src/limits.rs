@@ -124,6 +124,29 @@ pub const FIB_WIDE_ROUTES: usize = 512;
 /// FDB buckets looked at by one slice of an ageing sweep, a flush or a dump.
 pub const FDB_SLICE_BUCKETS: usize = 4_096;
 
+/// Most addresses of the switch in one bridge.
+pub const GATEWAYS_MAX: usize = 16;
+
+/// Most addresses in the range of one DHCP server; its tables grow to that.
+pub const DHCP_RANGE_MAX: u64 = 65_536;
+
+/// Length of a DHCP lease when the configuration names none, and its range, in seconds.
+pub const LEASE_SECONDS_DEFAULT: u32 = 3_600;
+/// See [`LEASE_SECONDS_DEFAULT`]. The least also bounds what a client can ask for.
+pub const LEASE_SECONDS_MIN: u32 = 60;
+/// See [`LEASE_SECONDS_DEFAULT`]: a year.
+pub const LEASE_SECONDS_MAX: u32 = 31_536_000;
+
+/// Most name servers, and most time servers, that hosts are told.
+pub const NAME_SERVERS_MAX: usize = 8;
+
+/// Most names in a search list, and most octets of them together: what fits beside [`GATEWAYS_MAX`] prefixes and
+/// [`NAME_SERVERS_MAX`] name servers into an advertisement of 1280 octets.
+pub const SEARCH_MAX: usize = 8;
+/// See [`SEARCH_MAX`].
+pub const SEARCH_OCTETS_MAX: usize = 480;
+
+const _: () = assert!(40 + 16 + 8 + 8 + 32 * GATEWAYS_MAX + 8 + 16 * NAME_SERVERS_MAX + 8 + SEARCH_OCTETS_MAX <= 1280);
 const _: () = assert!(FRAME_SIZE.is_power_of_two());
 const _: () = assert!(FRAME_ROOM * SEGMENTS_MAX >= FRAME_LEN_MAX);
 const _: () = assert!(FRAME_ROOM <= u16::MAX as usize);
@@ -133,6 +156,8 @@ const _: () = assert!(FILL_MIN <= FILL_CALM && FILL_CALM <= FILL_MAX);
 const _: () = assert!(PORTS_MAX < u16::MAX as usize && DOMAINS_MAX < 1 << 12);
 const _: () = assert!(FREE_LOCAL_MAX >= 2 * FREE_BATCH && FREE_BATCH <= BURST);
 const _: () = assert!(FRAMES_DEFAULT >= FRAMES_MIN && FRAMES_DEFAULT <= FRAMES_MAX);
-const _: () = assert!(VRFS_MAX <= 256 && NEXT_HOPS_MAX.is_power_of_two() && NEXT_HOPS_MAX <= 1 << 24 && GROUP_SLOTS.is_power_of_two());
+const _: () = assert!(
+    VRFS_MAX <= 256 && NEXT_HOPS_MAX.is_power_of_two() && NEXT_HOPS_MAX <= 1 << 24 && GROUP_SLOTS.is_power_of_two()
+);
 const _: () = assert!(NEIGHBOURS_MAX.is_power_of_two() && GROUP_MEMBERS_MAX <= GROUP_SLOTS);
 const _: () = assert!(FDB_ENTRIES_DEFAULT <= FDB_ENTRIES_MAX);

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 use parking_lot::Mutex;
 use switch::config::{self, Config, SwitchConfig};
 use switch::control::server::{Server, ServerError};
 use switch::control::{Control, EventLoop, NetlinkSource, Parts, machine};
+use switch::host::dhcp::store::Store;
 use switch::host::{Host, HostSettings, HostThread};
 use switch::port::afxdp::{self, AfxdpFactory};
 use switch::port::{FramePool, SharedPool};
@@ -119,8 +120,15 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
         .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
     let _priority = worker::raise_session();
     let workers = start_workers(&config, &shared, epoch)?;
-    let host = HostSettings { seed: random_seed()?, ..HostSettings::default() };
-    let host = Arc::new(Mutex::new(Host::new(Arc::clone(&shared), host)));
+    let epoch_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let host = HostSettings { epoch_s, seed: random_seed()?, ..HostSettings::default() };
+    let mut host = Host::new(Arc::clone(&shared), host);
+    if config.bridges.iter().any(|bridge| bridge.dhcp.is_some()) {
+        let opened = Store::open(Path::new(&settings.state_dir), epoch_s);
+        opened.problems.iter().for_each(|problem| tracing::error!("{problem}"));
+        host.keep_leases(opened);
+    }
+    let host = Arc::new(Mutex::new(host));
     let host_thread = HostThread::spawn(Arc::clone(&host), Arc::clone(&shared), epoch)
         .map_err(|error| format!("cannot start the host's thread: {error}"))?;
     worker::keep_off(&settings.workers);

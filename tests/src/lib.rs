@@ -7,4 +7,5 @@ pub mod fuzz;
 pub mod lab;
 pub mod net;
 pub mod reference;
+pub mod router_lab;
 pub mod sim;

@@ -5,6 +5,8 @@
 //! ports give them back to the pool. Nothing else is copied.
 #![allow(dead_code, reason = "each bench uses a part")]
 
+pub mod routed;
+
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ pub mod bridge;
 pub mod operator;
 pub mod ovs;
 pub mod port_loop;
+pub mod router;
 pub mod switchd;
 pub mod testpmd;
 
@@ -35,6 +36,8 @@ pub enum Kind {
     SwitchdSpin,
     /// The same with idle cores that do not halt while packets flow: `resume_latency_us = 0`.
     SwitchdResume,
+    /// The same, routing between two subnets.
+    SwitchdRouter,
     /// Open vSwitch, user-space datapath, ports of type afxdp.
     Ovs,
     /// dpdk-testpmd in io mode on net_af_xdp: forwards without looking.
@@ -49,6 +52,8 @@ pub enum Kind {
     BridgeNf,
     /// The Linux bridge with receive packet steering to the device's core: the kernel works on both cores.
     BridgeRps,
+    /// The Linux router: IPv4 forwarding between two subnets, without any rule.
+    Router,
     /// No device: one veth pair from the generator to the sink.
     Wire,
 }
@@ -76,7 +81,12 @@ pub struct Running {
 impl Kind {
     /// Whether it is the switch of this project, in whatever configuration.
     pub fn is_switchd(self) -> bool {
-        matches!(self, Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume)
+        matches!(self, Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume | Kind::SwitchdRouter)
+    }
+
+    /// Whether it routes between A and B.
+    pub fn is_router(self) -> bool {
+        matches!(self, Kind::SwitchdRouter | Kind::Router)
     }
 
     /// Name in options, tables and JSON.
@@ -85,6 +95,7 @@ impl Kind {
             Kind::Switchd => "switchd",
             Kind::SwitchdSpin => "switchd-spin",
             Kind::SwitchdResume => "switchd-resume",
+            Kind::SwitchdRouter => "switchd-router",
             Kind::Ovs => "ovs",
             Kind::Testpmd => "testpmd",
             Kind::TestpmdMac => "testpmd-mac",
@@ -92,30 +103,37 @@ impl Kind {
             Kind::Bridge => "bridge",
             Kind::BridgeNf => "bridge-nf",
             Kind::BridgeRps => "bridge-rps",
+            Kind::Router => "router",
             Kind::Wire => "wire",
         }
     }
 
     /// Whether the load can reach the device: live XDP frames enter a veth only where its far end runs XDP.
     pub fn supports(self, load: Load) -> bool {
-        load != Load::Flood || !matches!(self, Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire)
+        let kernel = matches!(self, Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Router | Kind::Wire);
+        load != Load::Flood || !kernel
     }
 
     /// By what the sink knows generated frames behind it.
     pub fn marks(self) -> Marks {
-        if self == Kind::TestpmdMac { Marks::Magic } else { Marks::Source }
+        if self == Kind::TestpmdMac || self.is_router() { Marks::Magic } else { Marks::Source }
     }
 
     /// Whether it learns where stations are, floods what it must, and joins more than two of them.
     pub fn is_switch(self) -> bool {
-        self.is_switchd() || matches!(self, Kind::Ovs | Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps)
+        (self.is_switchd() && !self.is_router())
+            || matches!(self, Kind::Ovs | Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps)
     }
 
     /// The rig it is measured on. Devices that do not complete the partial checksums of a veth get containers that
     /// compute their own.
     pub fn shape(self, settings: &Settings) -> Shape {
         Shape {
-            topology: if self == Kind::Wire { Topology::Direct } else { Topology::Switched },
+            topology: match self {
+                Kind::Wire => Topology::Direct,
+                _ if self.is_router() => Topology::Routed,
+                _ => Topology::Switched,
+            },
             mtu: settings.mtu,
             container_tx_off: matches!(self, Kind::Ovs | Kind::Testpmd | Kind::TestpmdMac | Kind::Loop),
         }
@@ -127,11 +145,11 @@ impl Kind {
     /// [`Error::Absent`] with what to install.
     pub fn available(self, settings: &Settings) -> Result<()> {
         let missing = match self {
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => switchd::missing(settings),
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume | Kind::SwitchdRouter => switchd::missing(settings),
             Kind::Ovs => ovs::missing(),
             Kind::Testpmd | Kind::TestpmdMac => testpmd::missing(),
             Kind::BridgeNf => bridge::missing_nf(),
-            Kind::Loop | Kind::Bridge | Kind::BridgeRps | Kind::Wire => None,
+            Kind::Loop | Kind::Bridge | Kind::BridgeRps | Kind::Router | Kind::Wire => None,
         };
         missing.map_or(Ok(()), |why| Err(Error::Absent { device: self.name(), why }))
     }
@@ -140,11 +158,11 @@ impl Kind {
     pub fn version(self, settings: &Settings) -> String {
         let first_line = |text: Result<String>| text.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
         match self {
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume => switchd::version(settings),
+            _ if self.is_switchd() => switchd::version(settings),
             Kind::Ovs => first_line(cmd(["ovs-vswitchd", "--version"]).run()),
             Kind::Testpmd | Kind::TestpmdMac => testpmd::version(),
             Kind::Loop => format!("swbench {}", env!("CARGO_PKG_VERSION")),
-            Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps | Kind::Wire => "the kernel's".to_owned(),
+            _ => "the kernel's".to_owned(),
         }
     }
 
@@ -158,6 +176,7 @@ impl Kind {
             Kind::Switchd => switchd::start(rig, "", settings, stop)?,
             Kind::SwitchdSpin => switchd::start(rig, "poll = \"spin\"\n", settings, stop)?,
             Kind::SwitchdResume => switchd::start(rig, "resume_latency_us = 0\n", settings, stop)?,
+            Kind::SwitchdRouter => switchd::start(rig, "", settings, stop)?,
             Kind::Ovs => ovs::start(rig, settings, stop)?,
             Kind::Testpmd => testpmd::start(testpmd::Mode::Io, rig, settings)?,
             Kind::TestpmdMac => testpmd::start(testpmd::Mode::Mac, rig, settings)?,
@@ -165,6 +184,7 @@ impl Kind {
             Kind::Bridge => bridge::start(rig)?,
             Kind::BridgeNf => bridge::start_nf(rig)?,
             Kind::BridgeRps => bridge::start_rps(rig, settings)?,
+            Kind::Router => router::start_linux(rig)?,
             Kind::Wire => Vec::new(),
         };
         let mut running = Running { kind: self, processes };
@@ -209,6 +229,14 @@ impl Running {
                 Ok(())
             })?;
             stop.sleep(Duration::from_millis(50))?;
+            if self.kind.is_router() {
+                // Across a router, and both neighbours known on the way; A then knows its gateway, too.
+                let ping = cmd(["ping", "-c", "1", "-W", "1", &A_IP.to_string()]).in_netns(&b).run();
+                if ping.is_ok() && rig.first_hop_mac().is_ok() {
+                    return Ok(());
+                }
+                continue;
+            }
             let neighbour = cmd(["ip", "-n", &b, "neigh", "show", &A_IP.to_string(), "dev", B_IF]).run()?;
             if neighbour.contains("lladdr") {
                 return Ok(());

@@ -43,7 +43,7 @@ impl Operator {
             Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume | Kind::Ovs => None,
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps if installed("bridge") => None,
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps => Some("install package iproute2".to_owned()),
-            Kind::Testpmd | Kind::TestpmdMac | Kind::Loop | Kind::Wire => {
+            Kind::SwitchdRouter | Kind::Testpmd | Kind::TestpmdMac | Kind::Loop | Kind::Router | Kind::Wire => {
                 Some("it joins two ports and takes no others while it runs".to_owned())
             }
         };

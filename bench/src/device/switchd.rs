@@ -1,9 +1,10 @@
-//! The switch of this project, with the smallest configuration: one bridge, all host ends, one worker.
+//! The switch of this project, with the smallest configuration: one bridge, all host ends, one worker; or a bridge with a
+//! gateway for each host end.
 
 use super::Settings;
 use crate::cmd::{Process, cmd};
 use crate::error::{Error, Result};
-use crate::rig::Rig;
+use crate::rig::{Rig, Topology};
 use crate::stop::Stop;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -34,7 +35,14 @@ pub fn start(rig: &Rig, keys: &str, settings: &Settings, stop: &Stop) -> Result<
     let dir = rig.dir();
     let config = dir.join("switchd.toml");
     let (socket, ends) = (dir.join("control.sock"), rig.host_ends());
-    let text = config_text(&socket, settings.device_core, keys, rig.needs.addresses, &ends);
+    let text = config_text(
+        &socket,
+        settings.device_core,
+        keys,
+        rig.needs.addresses,
+        &ends,
+        rig.shape.topology == Topology::Routed,
+    );
     std::fs::write(&config, text).map_err(|e| Error::io(format!("write {}", config.display()), e))?;
 
     let notify = dir.join("notify.sock");
@@ -73,12 +81,17 @@ fn config_text(
     keys: &str,
     addresses: Option<u32>,
     interfaces: &[String],
+    routed: bool,
 ) -> String {
     let mut text =
         format!("[switch]\ncontrol_socket = {:?}\nworkers = [{core}]\n", control_socket.display().to_string());
     text.push_str(keys);
     if let Some(addresses) = addresses {
         text.push_str(&format!("fdb_entries = {addresses}\n"));
+    }
+    if routed {
+        text.push_str(&super::router::switchd_body(interfaces));
+        return text;
     }
     text.push_str("[[bridge]]\nname = \"bench\"\n");
     for interface in interfaces {
@@ -94,10 +107,10 @@ mod tests {
     #[test]
     fn the_configuration_names_all_ports_and_the_core() {
         let ends = ["sA", "sB", "s2"].map(str::to_owned);
-        let text = config_text(Path::new("/tmp/x/control.sock"), 3, "poll = \"spin\"\n", None, &ends);
+        let text = config_text(Path::new("/tmp/x/control.sock"), 3, "poll = \"spin\"\n", None, &ends, false);
         assert!(text.contains("control_socket = \"/tmp/x/control.sock\"\nworkers = [3]\npoll = \"spin\"\n[[bridge]]"));
         assert_eq!(text.matches("[[port]]").count(), 3);
         assert_eq!(text.matches("bridge = \"bench\"").count(), 3);
-        assert!(config_text(Path::new("x"), 3, "", Some(9), &ends).contains("workers = [3]\nfdb_entries = 9\n"));
+        assert!(config_text(Path::new("x"), 3, "", Some(9), &ends, false).contains("workers = [3]\nfdb_entries = 9\n"));
     }
 }

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::routing::{
-    self, AddNeigh, AddRoute, DelNeigh, DelRoute, LoadRoutes, NeighFilter, RouteFilter, RouteGet,
-};
+use super::routing::{self, AddNeigh, AddRoute, DelNeigh, DelRoute, LoadRoutes, NeighFilter, RouteFilter, RouteGet};
 use crate::mac::Mac;
 
 /// Largest VLAN id of a trunk; 0 means untagged and 4095 is reserved (IEEE 802.1Q-2018 table 9-2).

@@ -4,12 +4,15 @@ use std::collections::HashMap;
 
 use super::error::{ConfigError, Problem};
 use super::read::{Draft, Source, Spot, trunk_key};
-use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed, interface, route};
+use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed, gateway, interface, route};
 use crate::ids::Mac;
 use crate::limits::{DOMAINS_MAX, FDB_ENTRIES_MAX, PORTS_MAX, WORKERS_MAX, fixed_entries_max};
 
 /// Longest path a Unix socket address holds, without its final NUL (`sun_path`, unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
+
+/// Longest path of the state directory: with room for a file's name below the kernel's `PATH_MAX`.
+const STATE_DIR_MAX: usize = 4000;
 
 /// Longest interface name, without its final NUL (`IFNAMSIZ` of linux/if.h).
 const INTERFACE_NAME_MAX: usize = 15;
@@ -45,6 +48,11 @@ impl Report<'_> {
     pub fn full(&self) -> bool {
         self.errors.len() >= ERRORS_KEPT
     }
+
+    /// The line of an object.
+    pub fn line(&self, spot: &Spot) -> usize {
+        self.source.line(spot)
+    }
 }
 
 /// Every broken rule of `config`, which was read from `draft`; `cores` are the usable ones, if known.
@@ -67,6 +75,7 @@ pub(super) fn whole(config: &Config, draft: &Draft, source: &Source<'_>, cores: 
             report.add(spot, [finding("name", Problem::BridgeTwice { line: source.line(first) })]);
         }
     }
+    gateway::whole(config, draft, &mut report);
     objects(config, draft, &mut report, &|name| names.contains_key(name));
     interface::check_all(config, draft, &mut report);
     route::check_all(config, draft, &mut report);
@@ -108,6 +117,10 @@ fn switch(switch: &SwitchConfig, cores: Option<&[usize]>) -> Vec<Finding> {
     let whole = path.starts_with('/') && !matches!(file, "" | "." | "..");
     if !whole || path.len() > SOCKET_PATH_MAX || path.chars().any(char::is_control) {
         findings.push(finding("control_socket", Problem::SocketPath { path: path.clone() }));
+    }
+    let path = &switch.state_dir;
+    if !path.starts_with('/') || path.len() > STATE_DIR_MAX || path.chars().any(char::is_control) {
+        findings.push(finding("state_dir", Problem::StateDir { path: path.clone() }));
     }
     if let Some(group) = &switch.control_group {
         let wrong = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | ',' | '/');
@@ -156,7 +169,8 @@ pub(super) fn statics_total(count: usize, entries: u32) -> Option<Problem> {
     (count > limit as usize).then_some(Problem::TooManyStatics { count, limit, entries })
 }
 
-fn bridge_name(name: &str) -> Option<Problem> {
+/// The rule for names of bridges and VRFs.
+pub(super) fn bridge_name(name: &str) -> Option<Problem> {
     (!is_plain_name(name)).then(|| Problem::BridgeName { name: name.to_string() })
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::Config;
+use super::{Config, DhcpProblem, GatewayProblem, RaProblem};
 use crate::limits::{DOMAINS_MAX, GROUP_MEMBERS_MAX, PORTS_MAX, VRFS_MAX, WORKERS_MAX};
 
 /// Most errors one [`ConfigErrors`] prints; the rest are counted.
@@ -106,6 +106,8 @@ pub enum Problem {
     Missing { key: &'static str, example: &'static str },
     #[error("\"{key}\" is {value}; write a number from {min} to {max}")]
     Range { key: &'static str, value: String, min: u64, max: u64 },
+    #[error("\"{key}\" has {}; write {expected}", quote(text))]
+    Value { key: &'static str, text: String, expected: &'static str },
 
     // [switch]
     #[error(
@@ -116,6 +118,12 @@ pub enum Problem {
     SocketPath { path: String },
     #[error("\"control_group\" is {}; write the name or number of a group, like \"netdev\"", quote(group))]
     GroupName { group: String },
+    #[error(
+        "\"state_dir\" is {}; write the absolute path of a directory, like {}",
+        quote(path),
+        super::STATE_DIR_DEFAULT
+    )]
+    StateDir { path: String },
     #[error("\"poll\" is {}; write \"adaptive\" (sleep when idle) or \"spin\" (never sleep)", quote(word))]
     PollWord { word: String },
     #[error("\"workers\" is empty; name at least one core, like workers = [0]")]
@@ -141,6 +149,13 @@ pub enum Problem {
     BridgeTwice { line: usize },
     #[error("{count} bridges are too many; a switch has at most {DOMAINS_MAX}")]
     TooManyBridges { count: usize },
+
+    #[error(transparent)]
+    Gateway(#[from] GatewayProblem),
+    #[error(transparent)]
+    Dhcp(#[from] DhcpProblem),
+    #[error(transparent)]
+    Ra(#[from] RaProblem),
 
     // [[port]]
     #[error("\"interface\" is {}; {why}", quote(name))]
@@ -215,7 +230,9 @@ pub enum Problem {
     RoutedAndBridged,
     #[error("\"vrf\" is set, but the port is not routed; add address = [\"192.168.0.1/30\"], or leave \"vrf\" out")]
     NeedsAddress,
-    #[error("is routed, and a bridge has the same name; give the bridge another name, so that routes can tell them apart")]
+    #[error(
+        "is routed, and a bridge has the same name; give the bridge another name, so that routes can tell them apart"
+    )]
     PortLikeBridge,
     #[error("bridges and routed ports are {count}, too many; a switch has at most {DOMAINS_MAX} of both")]
     TooManyDomains { count: usize },
@@ -268,7 +285,9 @@ pub enum Problem {
     UnknownInterface { interface: String, vrf: String, hint: String },
     #[error("the prefix is {what} of interface {} and needs no route; leave the route out", quote(interface))]
     RouteIsConnected { what: &'static str, interface: String },
-    #[error("the prefix has a route in {vrf} already (line {line}); keep one of the two, or one with both next hops in \"via\"")]
+    #[error(
+        "the prefix has a route in {vrf} already (line {line}); keep one of the two, or one with both next hops in \"via\""
+    )]
     RouteTwice { vrf: String, line: usize },
 
     // Changes at run time.

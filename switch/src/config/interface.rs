@@ -9,14 +9,12 @@ use toml::de::DeValue;
 
 use super::check::{Report, finding, is_plain_name, no_station};
 use super::error::Problem;
+use super::gateway::VRF_DEFAULT;
 use super::read::{Draft, Section, Spot};
 use super::write::{Text, quoted};
 use super::{BridgeConfig, Config, PortConfig};
 use crate::ids::Mac;
 use crate::limits::{DOMAINS_MAX, VRFS_MAX};
-
-/// The name of the VRF that everything is in that names none.
-pub const VRF_DEFAULT: &str = "default";
 
 /// Smallest and largest `mtu` of an interface, in bytes: what every IPv4 host takes (RFC 1122 3.3.3), and what an IPv4
 /// packet can be long.
@@ -99,7 +97,8 @@ pub enum InterfaceKind<'c> {
 impl BridgeConfig {
     /// The router's interface on this bridge, if it has a gateway.
     pub fn interface(&self) -> Option<Interface<'_>> {
-        let interface = Interface { name: &self.name, vrf: &self.vrf, addresses: &self.gateway, kind: InterfaceKind::Bridge(self) };
+        let interface =
+            Interface { name: &self.name, vrf: &self.vrf, addresses: &self.gateway, kind: InterfaceKind::Bridge(self) };
         (!self.gateway.is_empty()).then_some(interface)
     }
 }
@@ -172,17 +171,9 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> BridgeRouter {
     }
 }
 
-/// `["10.0.0.1/24", "fd00::1/64"]`, or nothing for none.
-pub(super) fn list(addresses: &[IpNet]) -> Option<String> {
-    let addresses: Vec<String> = addresses.iter().map(|address| quoted(&address.to_string())).collect();
-    (!addresses.is_empty()).then(|| format!("[{}]", addresses.join(", ")))
-}
-
 /// Writes what a bridge says of the router; what is not set, or stands as it is by default, is left out.
 pub(super) fn write(bridge: &BridgeConfig, text: &mut Text) {
     let router = &bridge.router;
-    text.optional("gateway", list(&bridge.gateway));
-    text.optional("vrf", (bridge.vrf != VRF_DEFAULT).then(|| quoted(&bridge.vrf)));
     text.optional("gateway_mac", router.gateway_mac.map(|mac| quoted(&mac.to_string())));
     text.optional("mtu", router.mtu.map(|mtu| mtu.to_string()));
     text.optional("proxy_arp", router.proxy_arp.then(|| "true".to_string()));
@@ -229,7 +220,6 @@ fn spots<'d>(config: &Config, draft: &'d Draft) -> Vec<(&'d Spot, &'static str)>
 fn check_bridge(bridge: &BridgeConfig) -> impl Iterator<Item = (&'static str, Problem)> {
     let router = &bridge.router;
     let set = [
-        ("vrf", bridge.vrf != VRF_DEFAULT),
         ("gateway_mac", router.gateway_mac.is_some()),
         ("mtu", router.mtu.is_some()),
         ("proxy_arp", router.proxy_arp),
@@ -259,19 +249,29 @@ fn check_addresses(config: &Config, spots: &[(&Spot, &'static str)], report: &mu
     let mut nets = Vec::new();
     for (number, (interface, (spot, key))) in config.interfaces().zip(spots).enumerate() {
         for address in interface.addresses {
-            report.add(spot, address_kind(key, *address).map(|problem| finding(key, problem)));
+            // Those of bridges are looked at by themselves.
+            if let InterfaceKind::Port(_) = interface.kind {
+                report.add(spot, address_kind(key, *address).map(|problem| finding(key, problem)));
+            }
             nets.push((interface.vrf, address.trunc(), number, *address));
         }
     }
     // Of two prefixes, one is inside the other or they are apart: sorted, a prefix stands behind those that contain it.
     nets.sort_by_key(|(vrf, net, number, _)| (*vrf, net.addr(), net.prefix_len(), *number));
     let names: Vec<&str> = config.interfaces().map(|interface| interface.name).collect();
+    // Overlaps of one bridge with another are found with the bridges; an interface may have several addresses in a
+    // subnet.
+    let is_bridge: Vec<bool> =
+        config.interfaces().map(|interface| matches!(interface.kind, InterfaceKind::Bridge(_))).collect();
     let mut outer: Option<&(&str, IpNet, usize, IpNet)> = None;
     for entry in &nets {
         let Some(over) = outer.filter(|over| over.0 == entry.0 && over.1.contains(&entry.1)) else {
             outer = Some(entry);
             continue;
         };
+        if over.2 == entry.2 || [over.2, entry.2].iter().all(|at| is_bridge.get(*at) == Some(&true)) {
+            continue;
+        }
         // The one that comes later in the file is to be mended.
         let (first, second) = if over.2 <= entry.2 { (over, entry) } else { (entry, over) };
         let (Some((spot, key)), Some((other, _)), Some(name)) =
@@ -297,7 +297,9 @@ fn address_kind(key: &'static str, net: IpNet) -> Option<Problem> {
         address if address.is_multicast() => "a multicast address",
         IpAddr::V4(address) if address.octets()[0] == 0 || address.octets()[0] >= 240 => "a reserved address",
         IpAddr::V4(address) if address.is_link_local() => "a link-local address, which is not forwarded",
-        IpAddr::V6(address) if address.is_unicast_link_local() => "a link-local address, which every interface has anyway",
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            "a link-local address, which every interface has anyway"
+        }
         address if !whole && !pair && address == net.network() => match address {
             IpAddr::V4(_) => "the network address of its subnet",
             IpAddr::V6(_) => "the subnet-router anycast address of its subnet",
@@ -328,14 +330,13 @@ pub(super) fn check_new_port(config: &Config, port: &PortConfig) -> Result<(), P
     if !vrfs.contains(new.vrf) && vrfs.len() >= VRFS_MAX {
         return Err(Problem::TooManyVrfs { vrf: new.vrf.to_string() });
     }
-    for (number, address) in new.addresses.iter().enumerate() {
+    for address in new.addresses {
         if let Some(problem) = address_kind("address", *address) {
             return Err(problem);
         }
-        let own = new.addresses.iter().take(number).map(|other| (new.name, other));
         let others = config.interfaces().filter(|other| other.vrf == new.vrf);
         let others = others.flat_map(|other| other.addresses.iter().map(move |address| (other.name, address)));
-        for (name, other) in own.chain(others) {
+        for (name, other) in others {
             if other.contains(&address.trunc()) || address.contains(&other.trunc()) {
                 let other = format!("{other} of interface {}", super::error::quote(name));
                 return Err(Problem::SubnetOverlaps { key: "address", address: address.to_string(), other, line: 0 });

@@ -4,13 +4,17 @@
 //! changes, show-config). Workers never see these types: control turns names into numbers for them.
 //!
 //! `read` walks the TOML tree, `check` holds the rules, `change` compares two configurations and
-//! applies run-time changes, `write` prints one, `error` is what a user sees when something is wrong.
-//! `interface` and `route` do all of that for the router: its interfaces, and its static routes.
+//! applies run-time changes, `gateway`, `dhcp` and `ra` do all of that for what a bridge has as a routed subnet,
+//! `interface` and `route` for the router's interfaces and static routes, `write` prints one, `error` is what a user
+//! sees when something is wrong.
 
 mod change;
 mod check;
+mod dhcp;
 mod error;
+mod gateway;
 mod interface;
+mod ra;
 mod read;
 mod route;
 mod write;
@@ -28,12 +32,18 @@ use crate::ids::Mac;
 use crate::limits::{AGEING_SECONDS_DEFAULT, FDB_ENTRIES_DEFAULT, FILL_MIN, FRAMES_DEFAULT};
 
 pub use change::{Diff, PortChange, PortSettings};
+pub use dhcp::{ClientId, DhcpConfig, DhcpProblem, StaticLease};
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
-pub use interface::{BridgeRouter, Interface, InterfaceKind, VRF_DEFAULT};
+pub use gateway::{GatewayProblem, VRF_DEFAULT};
+pub use interface::{BridgeRouter, Interface, InterfaceKind};
+pub use ra::{RaConfig, RaProblem};
 pub use route::{Nets, RouteConfig, RouteKind, Via, fixed, prefix, vrf_text};
 
 /// Where the control socket is when the configuration does not say.
 pub const CONTROL_SOCKET_DEFAULT: &str = "/run/switchd/control.sock";
+
+/// Where state that outlives a restart is kept when the configuration does not say.
+pub const STATE_DIR_DEFAULT: &str = "/var/lib/switchd";
 
 /// A whole configuration, with every default filled in and every rule checked.
 ///
@@ -79,6 +89,8 @@ pub struct SwitchConfig {
     /// Most learned addresses of the whole switch. Static entries stand beside them:
     /// [`fixed_entries_max`](crate::limits::fixed_entries_max) of this number.
     pub fdb_entries: u32,
+    /// Absolute path of the directory for state that outlives a restart: the leases.
+    pub state_dir: String,
 }
 
 /// What a worker does when its ports are idle.
@@ -98,15 +110,22 @@ pub struct BridgeConfig {
     pub name: String,
     /// Seconds without a frame from a learned address before it is forgotten.
     pub ageing_seconds: u32,
-    /// The router's addresses on this bridge, each with its subnet; without any it has no interface here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gateway: Vec<IpNet>,
-    /// The routing table of that interface; subnets of one VRF do not overlap.
+    /// Name of the routing table its subnets belong to; subnets of one VRF do not overlap.
     #[serde(skip_serializing_if = "is_default_vrf")]
     pub vrf: String,
+    /// The switch's own addresses in the bridge, each with the length of its subnet's prefix. Without any, the router
+    /// has no interface here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<IpNet>,
     /// What else there is to say of the router's interface.
     #[serde(flatten)]
     pub router: BridgeRouter,
+    /// The DHCPv4 server, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<DhcpConfig>,
+    /// IPv6 router advertisements, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ra: Option<RaConfig>,
 }
 
 /// One `[[port]]`: the host end of a veth pair, and how its frames map to bridge domains.
@@ -182,9 +201,11 @@ impl BridgeConfig {
         BridgeConfig {
             name: name.to_string(),
             ageing_seconds: AGEING_SECONDS_DEFAULT,
-            gateway: Vec::new(),
             vrf: VRF_DEFAULT.to_string(),
+            gateway: Vec::new(),
             router: BridgeRouter::default(),
+            dhcp: None,
+            ra: None,
         }
     }
 }
@@ -293,6 +314,7 @@ impl Config {
             receive_threads: draft.receive_threads.unwrap_or(usual.receive_threads),
             resume_latency_us: draft.resume_latency_us,
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
+            state_dir: draft.state_dir.take().unwrap_or(usual.state_dir),
         };
         Config {
             switch,
@@ -316,6 +338,7 @@ impl Default for SwitchConfig {
             receive_threads: false,
             resume_latency_us: None,
             fdb_entries: FDB_ENTRIES_DEFAULT,
+            state_dir: STATE_DIR_DEFAULT.to_string(),
         }
     }
 }

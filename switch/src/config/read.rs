@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors, Place, Problem, hint, quote};
+use super::gateway::{self, ServiceSpots};
 use super::{BridgeConfig, PollMode, PortConfig, RouteConfig, StaticEntry, interface, route};
 use crate::ids::Mac;
 use crate::limits::{
@@ -24,18 +25,21 @@ const SWITCH_KEYS: &[&str] = &[
     "receive_threads",
     "resume_latency_us",
     "fdb_entries",
+    "state_dir",
 ];
 const BRIDGE_KEYS: &[&str] = &[
     "name",
     "ageing_seconds",
-    "gateway",
     "vrf",
+    "gateway",
     "gateway_mac",
     "mtu",
     "proxy_arp",
     "suppress",
     "redirects",
     "clamp_mss",
+    "dhcp",
+    "ra",
 ];
 const PORT_KEYS: &[&str] = &[
     "interface",
@@ -64,6 +68,7 @@ pub(super) struct Draft {
     pub receive_threads: Option<bool>,
     pub resume_latency_us: Option<u32>,
     pub fdb_entries: Option<u32>,
+    pub state_dir: Option<String>,
     pub bridges: Vec<BridgeConfig>,
     pub ports: Vec<PortConfig>,
     pub fdb: Vec<StaticEntry>,
@@ -71,6 +76,7 @@ pub(super) struct Draft {
     /// Places of `[switch]`, and of each bridge, port, static entry and route by index.
     pub switch_spot: Spot,
     pub bridge_spots: Vec<Spot>,
+    pub service_spots: Vec<ServiceSpots>,
     pub port_spots: Vec<Spot>,
     pub fdb_spots: Vec<Spot>,
     pub route_spots: Vec<Spot>,
@@ -152,7 +158,9 @@ fn read_file(source: &Source<'_>, errors: &mut Vec<ConfigError>, root: &DeTable<
     for (number, (at, table)) in bridges.into_iter().enumerate() {
         let mut section = file.inner(at, table, object_name("bridge", table, "name", number));
         section.refuse_unknown(BRIDGE_KEYS);
-        draft.bridges.extend(read_bridge(&mut section));
+        let (bridge, services) = read_bridge(&mut section);
+        draft.bridges.extend(bridge);
+        draft.service_spots.push(services);
         draft.bridge_spots.push(section.spot);
     }
     for (number, (at, table)) in ports.into_iter().enumerate() {
@@ -184,6 +192,7 @@ fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
     draft.resume_latency_us = section.number("resume_latency_us", 0, RESUME_LATENCY_US_MAX);
     draft.frames = section.number("frames", FRAMES_MIN, FRAMES_MAX);
     draft.fdb_entries = section.number("fdb_entries", 1, FDB_ENTRIES_MAX);
+    draft.state_dir = section.text("state_dir", "a string, like \"/var/lib/switchd\"");
     if let Some(word) = section.text("poll", "a string, \"adaptive\" or \"spin\"") {
         draft.poll = [PollMode::Adaptive, PollMode::Spin].into_iter().find(|mode| mode.as_str() == word);
         if draft.poll.is_none() {
@@ -193,15 +202,14 @@ fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
     draft.switch_spot = section.spot.clone();
 }
 
-fn read_bridge(section: &mut Section<'_, '_>) -> Option<BridgeConfig> {
+fn read_bridge(section: &mut Section<'_, '_>) -> (Option<BridgeConfig>, ServiceSpots) {
     let name = section.required("name", "a string, like \"pods\"", "name = \"pods\"");
     let ageing_seconds = section.number("ageing_seconds", AGEING_SECONDS_MIN, AGEING_SECONDS_MAX);
-    let gateway = section.interface_addresses("gateway");
-    let vrf = section.vrf().unwrap_or_else(|| interface::VRF_DEFAULT.to_string());
-    let router = interface::read(section);
-    let mut bridge = BridgeConfig { gateway, vrf, router, ..BridgeConfig::new(&name?) };
+    let mut bridge = BridgeConfig::new(name.as_deref().unwrap_or_default());
+    bridge.router = interface::read(section);
     bridge.ageing_seconds = ageing_seconds.unwrap_or(bridge.ageing_seconds);
-    Some(bridge)
+    let services = gateway::read(section, &mut bridge);
+    (name.map(|_| bridge), services)
 }
 
 fn read_port(section: &mut Section<'_, '_>) -> Option<PortConfig> {
@@ -250,7 +258,7 @@ pub(super) struct Section<'e, 't> {
     source: &'e Source<'e>,
     errors: &'e mut Vec<ConfigError>,
     pub table: &'t DeTable<'t>,
-    spot: Spot,
+    pub spot: Spot,
 }
 
 impl<'t> Section<'_, 't> {
@@ -272,7 +280,7 @@ impl<'t> Section<'_, 't> {
         self.report(key, Problem::WrongType { key: key.to_string(), expected, found });
     }
 
-    fn refuse_unknown(&mut self, known: &'static [&'static str]) {
+    pub fn refuse_unknown(&mut self, known: &'static [&'static str]) {
         let keys: Vec<String> = self.spot.keys.keys().cloned().collect();
         for key in keys.into_iter().filter(|key| !known.contains(&key.as_str())) {
             let hint = hint(&key, "key", known.iter().copied());
@@ -281,15 +289,40 @@ impl<'t> Section<'_, 't> {
     }
 
     /// A section for a table inside this one.
-    fn inner<'a>(&'a mut self, at: usize, table: &'t DeTable<'t>, object: String) -> Section<'a, 't> {
+    pub fn inner<'a>(&'a mut self, at: usize, table: &'t DeTable<'t>, object: String) -> Section<'a, 't> {
         Section { source: self.source, errors: self.errors, table, spot: spot_of(table, at, object) }
     }
 
+    /// The value of `key`, if the text has it.
+    pub fn value(&self, key: &str) -> Option<&'t DeValue<'t>> {
+        self.table.get(key).map(Spanned::get_ref)
+    }
+
+    /// Errors found so far, in this section or another.
+    pub fn error_count(&self) -> usize {
+        self.errors.len()
+    }
+
     fn table<'a>(&'a mut self, key: &'static str, expected: &'static str) -> Option<Section<'a, 't>> {
-        let value = self.table.get(key)?;
+        self.named_table(key, expected, key.to_string())
+    }
+
+    /// A table that belongs to this object, and is named after it.
+    pub fn part<'a>(&'a mut self, key: &'static str, expected: &'static str) -> Option<Section<'a, 't>> {
+        let object = format!("{} {key}", self.spot.object);
+        self.named_table(key, expected, object)
+    }
+
+    fn named_table<'a>(
+        &'a mut self,
+        key: &'static str,
+        expected: &'static str,
+        object: String,
+    ) -> Option<Section<'a, 't>> {
+        let value = self.value(key)?;
         let at = self.spot.keys.get(key).copied().unwrap_or(0);
-        match value.get_ref() {
-            DeValue::Table(table) => Some(self.inner(at, table, key.to_string())),
+        match value {
+            DeValue::Table(table) => Some(self.inner(at, table, object)),
             other => {
                 self.wrong_type(key, expected, other);
                 None
@@ -298,7 +331,7 @@ impl<'t> Section<'_, 't> {
     }
 
     /// The tables of a list of tables, each with its offset.
-    fn tables(&mut self, key: &'static str, expected: &'static str) -> Vec<(usize, &'t DeTable<'t>)> {
+    pub fn tables(&mut self, key: &'static str, expected: &'static str) -> Vec<(usize, &'t DeTable<'t>)> {
         let Some(value) = self.table.get(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
             self.wrong_type(key, expected, value.get_ref());

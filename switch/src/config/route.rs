@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::check::{Finding, Report, finding};
 use super::error::{ConfigError, Problem, hint, quote};
-use super::interface::VRF_DEFAULT;
+use super::gateway::VRF_DEFAULT;
 use super::read::{Draft, Section, shorten};
 use super::write::{Text, quoted};
 use super::{Config, change};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, PortConfig, SwitchConfig, interface, route};
+use super::{Config, PortConfig, SwitchConfig, dhcp, interface, is_default_vrf, ra, route};
 
 impl Config {
     /// The text that [`Config::parse`] reads back to an equal configuration.
@@ -15,14 +15,18 @@ impl Config {
             text.0.push_str("\n[[bridge]]\n");
             text.key("name", quoted(&bridge.name));
             text.key("ageing_seconds", bridge.ageing_seconds);
+            text.optional("vrf", (!is_default_vrf(&bridge.vrf)).then(|| quoted(&bridge.vrf)));
+            text.optional("gateway", (!bridge.gateway.is_empty()).then(|| list(&bridge.gateway)));
             interface::write(bridge, &mut text);
+            bridge.dhcp.iter().for_each(|dhcp| dhcp::write(dhcp, &mut text));
+            bridge.ra.iter().for_each(|ra| ra::write(ra, &mut text));
         }
         for port in &self.ports {
             text.0.push_str("\n[[port]]\n");
             text.key("interface", quoted(&port.interface));
             text.optional("bridge", port.bridge.as_deref().map(quoted));
             text.optional("trunk", trunk(port));
-            text.optional("address", interface::list(&port.address));
+            text.optional("address", (!port.address.is_empty()).then(|| list(&port.address)));
             text.optional("vrf", port.vrf.as_deref().map(quoted));
             text.key("isolated", port.isolated);
             text.key("learning", port.learning);
@@ -48,7 +52,7 @@ impl Config {
 
 impl SwitchConfig {
     /// Every key of `[switch]` with its value as TOML, `None` when it is not set; always in this order.
-    pub(super) fn items(&self) -> [(&'static str, Option<String>); 8] {
+    pub(super) fn items(&self) -> [(&'static str, Option<String>); 9] {
         [
             ("control_socket", Some(quoted(&self.control_socket))),
             ("control_group", self.control_group.as_deref().map(quoted)),
@@ -58,6 +62,7 @@ impl SwitchConfig {
             ("receive_threads", Some(self.receive_threads.to_string())),
             ("resume_latency_us", self.resume_latency_us.map(|latency_us| latency_us.to_string())),
             ("fdb_entries", Some(self.fdb_entries.to_string())),
+            ("state_dir", Some(quoted(&self.state_dir))),
         ]
     }
 }
@@ -72,10 +77,21 @@ pub(super) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
+/// Values as a TOML list of strings; their text needs no escapes.
+pub(super) fn list(values: &[impl std::fmt::Display]) -> String {
+    let values: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
+    format!("[{}]", values.join(", "))
+}
+
 /// TOML text being written line by line.
 pub(super) struct Text(String);
 
 impl Text {
+    /// The head of a table inside the last object.
+    pub fn heading(&mut self, heading: &str) {
+        let _ = writeln!(self.0, "\n{heading}");
+    }
+
     pub fn key(&mut self, key: &str, value: impl std::fmt::Display) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{key} = {value}");

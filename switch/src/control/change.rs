@@ -214,7 +214,8 @@ impl Control {
         let bridges = self.config.bridges.iter().map(|bridge| bridge.name.clone());
         let routed = self.config.ports.iter().filter(|port| port.is_routed());
         let wanted: HashSet<String> = bridges.chain(routed.map(|port| routed_domain(&port.interface))).collect();
-        let gone: Vec<String> = self.domains.names().filter(|name| !wanted.contains(*name)).map(str::to_string).collect();
+        let gone: Vec<String> =
+            self.domains.names().filter(|name| !wanted.contains(*name)).map(str::to_string).collect();
         for name in gone {
             let Some(id) = self.domains.remove(&name) else { continue };
             let matches = Box::new(move |entry: &Entry| entry.key.domain() == id);

@@ -5,9 +5,9 @@
 //! bounded piece of work: one attach, one slice of a sweep, one round of requests.
 //!
 //! `links` and `netlink`: interfaces; `ports`: the life of a port; `view`: numbers and snapshots; `ageing`: removing
-//! addresses; `closer`: closing sockets; `fill`: fill rings; `receive`: kernel receive work by load; `resume`: how soon
-//! idle cores wake; `router`: interfaces, routes and next hops; `requests`, `change`, `show` and `dump`: the control socket's commands; `server`: the socket
-//! itself.
+//! addresses; `closer`: closing sockets; `fill`: fill rings; `receive`: kernel receive work by load; `resume`: how
+//! soon idle cores wake; `router`: interfaces, routes and next hops; `requests`, `change`, `show` and `dump`: the
+//! control socket's commands; `server`: the socket itself.
 
 mod ageing;
 mod change;

@@ -53,9 +53,7 @@ impl Handler for Control {
             Request::AddNeigh(add) => answer(self.add_neigh(&add)),
             Request::DelNeigh(del) => answer(self.del_neigh(&del)),
             Request::FlushNeigh { bridge } => answer(self.flush_neigh(bridge.as_deref())),
-            Request::ShowDhcp { .. } => {
-                Reply::Error(ErrorBody::refused("no bridge has a DHCP server: this switch does not have one yet"))
-            }
+            Request::ShowDhcp { bridge } => self.show_dhcp(bridge.as_deref()).unwrap_or_else(Reply::Error),
             Request::Reload {} => answer(self.reload()),
             Request::Shutdown {} => {
                 self.stop();

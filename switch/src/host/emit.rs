@@ -6,19 +6,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::icmp;
+use super::icmp6::{self, ICMPV6};
 use crate::ids::{DomainId, Mac, PortId};
 use crate::limits::{ETHERNET_HEADER, FRAME_ROOM};
 use crate::path::checksum;
-use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV4_HEADER, UDP};
+use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, UDP};
 use crate::port::{Frame, FramePool};
 use crate::stats::Drop;
 use crate::worker::Shared;
-
-/// Next header of ICMPv6.
-pub const ICMPV6: u8 = 58;
-
-/// TTL and hop limit of what the switch sends to any distance (RFC 1700).
-pub const TTL: u8 = 64;
 
 /// The worker that sends for the host.
 const WORKER: usize = 0;
@@ -39,6 +35,11 @@ impl Out {
 
     /// Sends a complete Ethernet frame without a tag on a domain. False, and counted, if there was no room.
     pub fn send(&mut self, domain: DomainId, bytes: &[u8]) -> bool {
+        self.frame(bytes).is_some_and(|frame| self.inject(domain, frame, PortId::ROUTER))
+    }
+
+    /// A pool frame with these bytes. `None`, and counted, if there are not enough.
+    pub fn frame(&mut self, bytes: &[u8]) -> Option<Frame> {
         let mut whole: Option<Frame> = None;
         for part in bytes.chunks(FRAME_ROOM) {
             let Some(mut frame) = self.pool.alloc() else {
@@ -46,7 +47,7 @@ impl Out {
                     self.pool.free(frame);
                 }
                 self.shared.host_stats().port(PortId::ROUTER).drop(Drop::PoolExhausted, 1);
-                return false;
+                return None;
             };
             // A fresh frame takes as much as it has room for.
             self.pool.region().write(&mut frame, part);
@@ -59,7 +60,7 @@ impl Out {
                 }
             }
         }
-        whole.is_some_and(|frame| self.inject(domain, frame, PortId::ROUTER))
+        whole
     }
 
     /// Sends a packet that waited: its destination MAC address is the one thing that it misses. A packet that came in by
@@ -108,6 +109,11 @@ impl Out {
         self.pool.region().head(frame)
     }
 
+    /// All bytes of a frame.
+    pub fn bytes(&self, frame: &Frame) -> Vec<u8> {
+        self.pool.region().segments(frame).flatten().copied().collect()
+    }
+
     /// Gives a frame back to the pool.
     pub fn free(&mut self, frame: Frame) {
         self.pool.free(frame);
@@ -136,7 +142,7 @@ impl Out {
 const ETHERTYPE_VLAN: u16 = 0x8100;
 
 /// Where the network header starts: behind the tag, if there is one.
-fn l3_offset(frame: &[u8]) -> usize {
+pub(super) fn l3_offset(frame: &[u8]) -> usize {
     let tagged = frame.get(12..14) == Some(&ETHERTYPE_VLAN.to_be_bytes());
     if tagged { ETHERNET_HEADER + crate::limits::VLAN_TAG } else { ETHERNET_HEADER }
 }
@@ -175,34 +181,6 @@ pub(super) fn ethernet(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Ve
     frame
 }
 
-/// An IPv4 packet around `payload`, not to be fragmented, with its header's checksum (RFC 791; RFC 6864: then the
-/// identification may be anything).
-pub(super) fn ipv4(src: Ipv4Addr, dst: Ipv4Addr, protocol: u8, ttl: u8, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0; IPV4_HEADER];
-    packet[0] = 0x45;
-    packet[2..4].copy_from_slice(&((IPV4_HEADER + payload.len()) as u16).to_be_bytes());
-    packet[6] = 0x40;
-    packet[8] = ttl;
-    packet[9] = protocol;
-    packet[12..16].copy_from_slice(&src.octets());
-    packet[16..20].copy_from_slice(&dst.octets());
-    let sum = !checksum::sum(&packet);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend(payload);
-    packet
-}
-
-/// An IPv6 packet around `payload`.
-pub(super) fn ipv6(src: Ipv6Addr, dst: Ipv6Addr, next: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend((payload.len() as u16).to_be_bytes());
-    packet.extend([next, hop_limit]);
-    packet.extend(src.octets());
-    packet.extend(dst.octets());
-    packet.extend(payload);
-    packet
-}
-
 /// A UDP datagram in an Ethernet frame; the checksum is complete, never absent.
 pub(super) fn udp4(macs: (Mac, Mac), addresses: (Ipv4Addr, Ipv4Addr), ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let (to, from) = macs;
@@ -217,31 +195,14 @@ pub(super) fn udp4(macs: (Mac, Mac), addresses: (Ipv4Addr, Ipv4Addr), ports: (u1
     let pseudo = [&src.octets()[..], &dst.octets(), &[0, UDP], &len.to_be_bytes()].concat();
     let sum = transport_checksum(&pseudo, &datagram);
     datagram[6..8].copy_from_slice(&sum.to_be_bytes());
-    ethernet(to, from, ETHERTYPE_IPV4, &ipv4(src, dst, UDP, TTL, &datagram))
+    ethernet(to, from, ETHERTYPE_IPV4, &icmp::envelope(src, dst, 0, 0, UDP, &datagram))
 }
 
-/// An ICMPv6 message in an Ethernet frame. `message` starts with type and code; its checksum field is filled in.
-pub(super) fn icmpv6(
-    macs: (Mac, Mac),
-    addresses: (Ipv6Addr, Ipv6Addr),
-    hop_limit: u8,
-    mut message: Vec<u8>,
-) -> Vec<u8> {
+/// An ICMPv6 message in an Ethernet frame. `message` starts with type and code; its checksum field, zero, is filled in.
+pub(super) fn icmpv6(macs: (Mac, Mac), addresses: (Ipv6Addr, Ipv6Addr), hop_limit: u8, message: Vec<u8>) -> Vec<u8> {
     let (to, from) = macs;
     let (src, dst) = addresses;
-    let sum = icmpv6_checksum(src, dst, &message);
-    if let Some(field) = message.get_mut(2..4) {
-        field.copy_from_slice(&sum.to_be_bytes());
-    }
-    ethernet(to, from, ETHERTYPE_IPV6, &ipv6(src, dst, ICMPV6, hop_limit, &message))
-}
-
-/// The checksum of an ICMPv6 message (RFC 4443 2.3), whose own field counts as it stands: 0 of a message that
-/// carries the right one, but for the choice of its complement 0xffff.
-pub(super) fn icmpv6_checksum(src: Ipv6Addr, dst: Ipv6Addr, message: &[u8]) -> u16 {
-    let len = (message.len() as u32).to_be_bytes();
-    let pseudo = [&src.octets()[..], &dst.octets(), &len, &[0, 0, 0, ICMPV6]].concat();
-    !checksum::combine(checksum::sum(&pseudo), pseudo.len(), checksum::sum(message))
+    ethernet(to, from, ETHERTYPE_IPV6, &icmp6::envelope(src, dst, hop_limit, ICMPV6, message))
 }
 
 /// UDP's checksum, whose 0 is sent as 0xffff (RFC 768).

@@ -5,14 +5,27 @@
 //! Everything takes the time as an argument.
 //!
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
-//! who else claims them; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
+//! who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to whom; `dhcp` and `ra`: what
+//! is done for hosts, `service`: by which frames; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
 
+mod arp;
+pub mod dhcp;
 mod emit;
+pub mod icmp;
+pub mod icmp6;
+pub mod limit;
+mod ndp;
 pub mod neighbour;
 mod own;
+pub mod ra;
 mod random;
+mod receive;
 mod run;
+mod service;
 pub mod settings;
+mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -31,13 +44,18 @@ use crate::table::neighbour::{NeighbourKey, NeighbourSlot};
 use crate::table::snapshot::Snapshot;
 use crate::worker::Shared;
 use emit::Out;
+use limit::Limiter;
 use neighbour::Cache;
 use own::OwnAddresses;
+use service::Services;
 
 /// The host, as its thread and the control thread share it. The lock is held for a bounded piece of work at a time.
 pub type SharedHost = Arc<Mutex<Host>>;
 
-/// Neighbours that one turn sees to when they are due.
+/// Frames that one turn takes, and uses of neighbours.
+const PUNTS: usize = 256;
+
+/// Neighbours, and own addresses, that one turn sees to when they are due.
 const TIMERS: usize = 256;
 
 /// What the switch as a host did since the start.
@@ -57,6 +75,18 @@ pub struct HostCounters {
     pub conflicts: u64,
     /// ARP and ND messages that were not valid.
     pub invalid: u64,
+    /// Messages to DHCP servers.
+    pub dhcp_requests: u64,
+    /// Replies of DHCP servers.
+    pub dhcp_replies: u64,
+    /// Router advertisements sent.
+    pub advertised: u64,
+    /// Echo requests answered.
+    pub echoes: u64,
+    /// ICMP errors and redirects sent.
+    pub icmp_errors: u64,
+    /// ICMP errors and redirects not sent, to keep within their rate.
+    pub icmp_limited: u64,
 }
 
 /// Which neighbours to forget.
@@ -73,12 +103,15 @@ pub struct NeighbourFilter {
 /// The switch as a host. See the module text.
 pub struct Host {
     shared: Arc<Shared>,
-    settings: HostSettings,
     interfaces: BTreeMap<DomainId, Interface>,
     view: Arc<Snapshot>,
     cache: Cache,
     own: OwnAddresses,
+    services: Services,
     out: Out,
+    limiter: Limiter,
+    /// Of the last IPv4 packet.
+    identification: u16,
     counters: HostCounters,
     /// Kinds of punts take turns: see [`HostQueues::next`](crate::path::HostQueues::next).
     kind: usize,
@@ -94,9 +127,11 @@ impl Host {
         Host {
             cache: Cache::new(Arc::clone(&shared), settings),
             own: OwnAddresses::new(settings),
+            services: Services::new(settings.epoch_s, settings.seed),
             out: Out::new(Arc::clone(&shared)),
+            limiter: Limiter::new(settings.icmp),
+            identification: 0,
             shared,
-            settings,
             interfaces: BTreeMap::new(),
             view: Arc::new(Snapshot::default()),
             counters: HostCounters::default(),
@@ -112,6 +147,10 @@ impl Host {
     pub fn configure(&mut self, interfaces: Vec<Interface>, view: Arc<Snapshot>) {
         let interfaces: BTreeMap<DomainId, Interface> =
             interfaces.into_iter().map(|interface| (interface.domain, interface)).collect();
+        // While the old interfaces are still there to say it.
+        for (domain, source, message) in self.services.configure(&interfaces, self.now_ns) {
+            self.advertise(domain, source, message);
+        }
         let before = std::mem::replace(&mut self.interfaces, interfaces);
         self.view = view;
         let now_ns = self.now_ns;
@@ -134,15 +173,33 @@ impl Host {
         self.turns += 1;
         let reader = self.shared.workers();
         self.shared.grace().wake(reader);
+        let mut idle = false;
+        for _ in 0..PUNTS {
+            self.kind = self.kind.wrapping_add(1);
+            let Some(punt) = self.shared.host().next(self.kind) else {
+                idle = true;
+                break;
+            };
+            self.take(punt);
+            self.act();
+        }
+        for _ in 0..PUNTS {
+            let Some(slot) = self.shared.host().next_used() else { break };
+            self.cache.used(slot, self.now_ns);
+        }
         self.cache.expire(self.now_ns, TIMERS);
+        self.act();
+        self.speak(TIMERS);
+        self.serve();
+        self.act();
         self.out.flush();
         self.shared.grace().sleep(reader);
-        self.next_due()
+        if idle { self.next_due() } else { self.now_ns }
     }
 
     /// When something is due without anybody's doing.
     fn next_due(&self) -> u64 {
-        let due = [self.cache.next_due(), self.own.next_due()];
+        let due = [self.cache.next_due(), self.own.next_due(), self.services.next_due()];
         due.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
@@ -207,6 +264,17 @@ impl Host {
     /// Number of neighbours.
     pub fn neighbours_len(&self) -> usize {
         self.cache.len()
+    }
+
+    /// Keeps DHCP leases in a store from now on, and goes on with those in it. Before the first
+    /// [`Host::configure`].
+    pub fn keep_leases(&mut self, opened: dhcp::store::Opened) {
+        self.services.keep(opened);
+    }
+
+    /// Every lease that a DHCP server knows of, in order of domain and address.
+    pub fn leases(&self) -> Vec<(DomainId, dhcp::Lease)> {
+        self.services.leases().map(|(domain, lease)| (domain, lease.clone())).collect()
     }
 
     /// Who else claimed one of the switch's own addresses, and when.

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::limit::LimiterSettings;
+use super::{dhcp, ra};
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::limits::NEIGHBOURS_MAX;
 use crate::table::router::{RouterFlags, RouterView};
@@ -26,6 +28,10 @@ pub struct Interface {
     pub ipv6: Vec<(Ipv6Addr, u8)>,
     /// Its switches.
     pub flags: RouterFlags,
+    /// The DHCP server of its hosts.
+    pub dhcp: Option<dhcp::Settings>,
+    /// The router advertisements to its hosts.
+    pub ra: Option<ra::Settings>,
 }
 
 impl Interface {
@@ -128,6 +134,10 @@ pub struct HostSettings {
     pub defend_ms: u64,
     /// Shortest time between two warnings about one address.
     pub warn_ms: u64,
+    /// How many ICMP errors and redirects are sent.
+    pub icmp: LimiterSettings,
+    /// Unix time, in seconds, when the switch's clock was zero: leases end by it.
+    pub epoch_s: u64,
     /// Where random times start from; any number.
     pub seed: u64,
 }
@@ -152,6 +162,8 @@ impl Default for HostSettings {
             announce_ms: 2_000,
             defend_ms: 10_000,
             warn_ms: 60_000,
+            icmp: LimiterSettings::default(),
+            epoch_s: 0,
             seed: 1,
         }
     }
@@ -171,6 +183,8 @@ mod tests {
             ipv4: vec![(Ipv4Addr::new(10, 0, 0, 1), 24), (Ipv4Addr::new(10, 9, 0, 1), 31)],
             ipv6: vec![("2001:db8::1".parse().unwrap(), 64)],
             flags: RouterFlags { proxy: false, suppress: false, dhcp: false, redirects: false, clamp_mss: false },
+            dhcp: None,
+            ra: None,
         }
     }
 

@@ -24,7 +24,8 @@ const ETHERTYPE_BRIDGED: u16 = 0x6558;
 const HOP_BY_HOP: u8 = 0;
 const GRE: u8 = 47;
 const IPV4_IN_IP: u8 = 4;
-pub(super) const TCP: u8 = 6;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
 const IPV6_IN_IP: u8 = 41;
@@ -35,11 +36,12 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// Bytes of an IPv4 header without options.
 pub const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
-pub(super) const UDP_HEADER: usize = 8;
+/// Bytes of a UDP header.
+pub const UDP_HEADER: usize = 8;
 pub(super) const TCP_HEADER: usize = 20;
 
 /// IPv4 flags and offset word: any bit of "more fragments" or of the offset (RFC 791).
-pub(super) const IPV4_FRAGMENTED: u16 = 0x3fff;
+pub const IPV4_FRAGMENTED: u16 = 0x3fff;
 /// The same in the IPv6 fragment header (RFC 8200 section 4.5).
 const IPV6_FRAGMENTED: u16 = 0xfff9;
 

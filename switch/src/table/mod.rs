@@ -1,4 +1,6 @@
-//! State that the packet path reads: the forwarding database, routes, next hops, neighbours, and the configuration snapshot.
+//! State that the packet path reads: the forwarding database, the forwarding information base (routes), next hops,
+//! neighbours and the configuration snapshot, and the grace periods after which memory that they let go of may be
+//! used again.
 
 pub mod fdb;
 pub mod fib;

@@ -3,7 +3,8 @@
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
-use super::fib::{Fib4, Fib6};
+use super::fib::{Fib4, Fib6, FibWriter};
+use super::grace::Grace;
 use super::neighbour::Neighbours;
 use super::next_hop::NextHops;
 use crate::ids::{DomainId, Mac, VrfId};
@@ -61,12 +62,21 @@ impl RouterView {
 }
 
 /// A routing table as workers read it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct VrfView {
     /// IPv4 routes.
     pub ipv4: Arc<Fib4>,
     /// IPv6 routes.
     pub ipv6: Arc<Fib6>,
+}
+
+impl Default for VrfView {
+    /// Without routes.
+    fn default() -> Self {
+        let grace = Arc::new(Grace::new(0));
+        let (ipv4, ipv6) = (FibWriter::new(Arc::clone(&grace)), FibWriter::new(grace));
+        VrfView { ipv4: Arc::clone(ipv4.table()), ipv6: Arc::clone(ipv6.table()) }
+    }
 }
 
 impl std::fmt::Debug for VrfView {

@@ -3,6 +3,7 @@
 mod properties;
 mod refusals;
 mod routes;
+mod services;
 
 use super::*;
 use crate::limits::{PORTS_MAX, fixed_entries_max};
@@ -47,7 +48,8 @@ fn the_demo_is_what_its_users_script_against() {
     assert_eq!(demo.ports, ["web0", "db0", "client0"].map(|interface| access(interface, "pods")));
     assert!(demo.fdb.is_empty());
     let golden = "[switch]\ncontrol_socket = \"/run/switchd/control.sock\"\nworkers = [1]\nframes = 16384\n\
-        poll = \"adaptive\"\nreceive_threads = false\nfdb_entries = 65536\n\n[[bridge]]\nname = \"pods\"\nageing_seconds = 300\n";
+        poll = \"adaptive\"\nreceive_threads = false\nfdb_entries = 65536\n\
+        state_dir = \"/var/lib/switchd\"\n\n[[bridge]]\nname = \"pods\"\nageing_seconds = 300\n";
     let port = "isolated = false\nlearning = true\nflood_unicast = true\nflood_broadcast = true\n\
         flood_multicast = true\nmac_limit = 0\n";
     let ports = ["web0", "db0", "client0"];
@@ -66,7 +68,8 @@ fn every_key_is_read() {
     assert_eq!(config.bridge("management").unwrap().ageing_seconds, 3600);
     assert_eq!(config.fdb, [StaticEntry { sticky: true, ..entry(1, "blue", "router0") }]);
     let text = "[switch]\ncontrol_socket = \"/tmp/s\"\ncontrol_group = \"net\"\nworkers = [1, 0]\nframes = 0x1_000\n\
-        poll = \"spin\"\nreceive_threads = true\nresume_latency_us = 0\nfdb_entries = 7\n[[bridge]]\nname = \"b\"\n\
+        poll = \"spin\"\nreceive_threads = true\nresume_latency_us = 0\nfdb_entries = 7\n\
+        state_dir = \"/s\"\n[[bridge]]\nname = \"b\"\n\
         [[port]]\ninterface = \"p\"\nbridge = \"b\"\nflood_broadcast = false\nflood_multicast = false\n";
     let config = parse(text);
     let switch = SwitchConfig {
@@ -78,6 +81,7 @@ fn every_key_is_read() {
         receive_threads: true,
         resume_latency_us: Some(0),
         fdb_entries: 7,
+        state_dir: "/s".into(),
     };
     assert_eq!(config.switch, switch);
     assert_eq!(config.ports, [PortConfig { flood_broadcast: false, flood_multicast: false, ..access("p", "b") }]);
@@ -135,8 +139,9 @@ fn a_reload_refuses_what_needs_a_restart() {
         r.toml:5:1: switch: \"control_group\" cannot change at run time (it is not set, the file wants \"net\"); \
             put the old value back, or restart switchd"
     );
-    let other = parse("[switch]\ncontrol_socket = \"/x\"\nfdb_entries = 9\nworkers = [0]\nframes = 2048");
-    assert_eq!(Config::diff(&running, &other).restart_needed, ["control_socket", "fdb_entries"]);
+    let other =
+        parse("[switch]\ncontrol_socket = \"/x\"\nfdb_entries = 9\nstate_dir = \"/y\"\nworkers = [0]\nframes = 2048");
+    assert_eq!(Config::diff(&running, &other).restart_needed, ["control_socket", "fdb_entries", "state_dir"]);
     assert!(Config::parse_reload("r.toml", "", &running).unwrap().1.is_empty(), "what is left out stays");
 }
 

@@ -1,15 +1,17 @@
 //! Arbitrary text never panics, valid configurations survive a round trip, and a diff leads where it says.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
+use super::services::ROUTED;
 use super::{DEMO, VLAN};
 use crate::config::{
-    BridgeConfig, BridgeRouter, Config, Diff, PollMode, PortConfig, RouteConfig, RouteKind, StaticEntry, SwitchConfig,
-    VRF_DEFAULT, Via,
+    BridgeConfig, BridgeRouter, Config, DhcpConfig, Diff, PollMode, PortConfig, RaConfig, RouteConfig, RouteKind,
+    StaticEntry, StaticLease, SwitchConfig, VRF_DEFAULT, Via,
 };
 use crate::ids::Mac;
 
@@ -41,6 +43,16 @@ fn soup() -> impl Strategy<Value = String> {
         "[[port]]",
         "[[fdb]]",
         "[port.trunk]",
+        "[bridge.dhcp]",
+        "[[bridge.dhcp.static]]",
+        "[bridge.ra]",
+        "gateway",
+        "range",
+        "address",
+        "prefixes",
+        "\"10.0.0.1/24\"",
+        "\"fd00::1/64\"",
+        "\"10.0.0.9\"",
         "\n",
         "\n",
         "name",
@@ -81,7 +93,7 @@ fn soup() -> impl Strategy<Value = String> {
 
 /// A working file with a stretch replaced.
 fn damaged() -> impl Strategy<Value = String> {
-    let file = prop::sample::select(vec![DEMO, VLAN]);
+    let file = prop::sample::select(vec![DEMO, VLAN, ROUTED]);
     (file, any::<prop::sample::Index>(), 0usize..30, "\\PC{0,8}").prop_map(|(file, at, cut, with)| {
         let letters: Vec<char> = file.chars().collect();
         let at = at.index(letters.len());
@@ -94,6 +106,7 @@ fn damaged() -> impl Strategy<Value = String> {
 fn switch() -> impl Strategy<Value = SwitchConfig> {
     let socket = "/[a-z0-9 '\"\\\\#/]{0,40}[a-z'\"\\\\]";
     let group = option::of("[a-z'\"\\\\]{1,32}");
+    let state_dir = "/[a-z0-9 '\"\\\\#/]{0,40}";
     (
         socket,
         group,
@@ -102,19 +115,67 @@ fn switch() -> impl Strategy<Value = SwitchConfig> {
         option::of(0u32..=1_000_000),
         any::<bool>(),
         16u32..1_048_576,
+        state_dir,
     )
-        .prop_map(|(control_socket, control_group, workers, frames, resume_latency_us, spin, fdb_entries)| {
-            SwitchConfig {
-                control_socket,
-                control_group,
-                workers: workers.into_iter().rev().collect(),
-                frames,
-                receive_threads: spin,
-                resume_latency_us,
-                poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
-                fdb_entries,
-            }
-        })
+        .prop_map(
+            |(control_socket, control_group, workers, frames, resume_latency_us, spin, fdb_entries, state_dir)| {
+                SwitchConfig {
+                    control_socket,
+                    control_group,
+                    workers: workers.into_iter().rev().collect(),
+                    frames,
+                    receive_threads: spin,
+                    resume_latency_us,
+                    poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
+                    fdb_entries,
+                    state_dir,
+                }
+            },
+        )
+}
+
+/// What the bridge with this index has as a routed subnet: 10.`index`.0.0/16 and fd00:`index`::/64, or nothing.
+fn routed(index: usize, name: String, ageing_seconds: u32) -> impl Strategy<Value = BridgeConfig> {
+    let index = index as u8;
+    let v4 = option::of((100u8..200, 60u32..9_999_999, option::of("[a-z]{1,20}[.][a-z0-9_-]{1,40}"), 0u8..3));
+    let v6 = option::of((option::of(1280u32..=65_535), 4u16..1800, any::<[bool; 4]>()));
+    (v4, v6, prop::sample::select(vec!["default", "blue"])).prop_map(move |(v4, v6, vrf)| {
+        let mut bridge = BridgeConfig { ageing_seconds, vrf: vrf.to_string(), ..BridgeConfig::new(&name) };
+        let address = |last| Ipv4Addr::new(10, index, 0, last);
+        if let Some((last, lease_seconds, domain, statics)) = v4 {
+            bridge.gateway.push(format!("10.{index}.0.1/16").parse().unwrap());
+            let lease = |number: u8| StaticLease {
+                mac: (number != 1).then(|| Mac::new([2, 0, 0, 0, 0, number])),
+                client_id: (number == 1).then(|| "00:ff:07".parse().unwrap()),
+                address: address(240 + number),
+                hostname: domain.clone(),
+            };
+            bridge.dhcp = Some(DhcpConfig {
+                range: [address(10), address(last)],
+                lease_seconds,
+                router: address(last),
+                dns: vec![address(2); usize::from(statics)],
+                ntp: vec![address(2); usize::from(last % 3)],
+                mtu: domain.as_ref().map(|_| 68 + u16::from(last)),
+                domain: domain.clone(),
+                statics: (0..statics).map(lease).collect(),
+            });
+        }
+        if let Some((mtu, interval_seconds, [managed, other, named, lasting])) = v6 {
+            bridge.gateway.push(format!("fd00:{index}::1/64").parse().unwrap());
+            bridge.ra = Some(RaConfig {
+                prefixes: if named { vec![format!("fd00:{index}::/64").parse().unwrap()] } else { Vec::new() },
+                dns: if named { vec!["fe80::53".parse().unwrap(); 2] } else { Vec::new() },
+                search: if other { vec!["a.b".to_string(), "c".to_string()] } else { Vec::new() },
+                mtu,
+                lifetime_seconds: if lasting { 9000 } else { 0 },
+                interval_seconds,
+                managed,
+                other,
+            });
+        }
+        bridge
+    })
 }
 
 /// A port whose domains are drawn from `bridges`: each bridge is untagged, tagged, or not carried.
@@ -159,21 +220,16 @@ fn static_entries(ports: Vec<PortConfig>) -> impl Strategy<Value = Vec<StaticEnt
     })
 }
 
-/// Some of the bridges with a gateway: bridge n has 10.n.0.1/24 and fd00:n::1/64.
-fn routed(bridges: Vec<BridgeConfig>) -> impl Strategy<Value = Vec<BridgeConfig>> {
-    let choices = vec((0u8..4, any::<[bool; 4]>(), option::of(1_280u32..9_000), any::<bool>()), bridges.len());
+/// Bridges that have a gateway, with what else there is to say of it.
+fn with_router(bridges: Vec<BridgeConfig>) -> impl Strategy<Value = Vec<BridgeConfig>> {
+    let choices = vec((any::<[bool; 4]>(), option::of(1_280u32..9_000)), bridges.len());
     choices.prop_map(move |choices| {
         let mut bridges = bridges.clone();
-        for (number, (bridge, (kind, flags, mtu, red))) in bridges.iter_mut().zip(choices).enumerate() {
-            let v4 = format!("10.{number}.0.1/24").parse().unwrap();
-            let v6 = format!("fd00:{number}::1/64").parse().unwrap();
-            bridge.gateway = [vec![], vec![v4], vec![v6], vec![v4, v6]][usize::from(kind)].clone();
-            if !bridge.gateway.is_empty() {
-                let [proxy_arp, suppress, redirects, clamp_mss] = flags;
-                let gateway_mac = suppress.then(|| Mac::from_bits(0x0600_0000_0000 | number as u64));
-                bridge.router = BridgeRouter { gateway_mac, mtu, proxy_arp, suppress, redirects, clamp_mss };
-                bridge.vrf = if red { "red".to_string() } else { bridge.vrf.clone() };
-            }
+        let routed = bridges.iter_mut().filter(|bridge| !bridge.gateway.is_empty());
+        for (number, (bridge, (flags, mtu))) in routed.zip(choices).enumerate() {
+            let [proxy_arp, suppress, redirects, clamp_mss] = flags;
+            let gateway_mac = suppress.then(|| Mac::from_bits(0x0600_0000_0000 | number as u64));
+            bridge.router = BridgeRouter { gateway_mac, mtu, proxy_arp, suppress, redirects, clamp_mss };
         }
         bridges
     })
@@ -205,7 +261,8 @@ fn routes(config: &Config) -> impl Strategy<Value = Vec<RouteConfig>> + use<> {
     let choice = (any::<prop::sample::Index>(), 1u16..=256, 0u8..5, any::<bool>());
     vec(choice, 0..6).prop_map(move |choices| {
         let route = |(number, (at, weight, kind, named)): (usize, (prop::sample::Index, u16, u8, bool))| {
-            let prefix = |v4: bool| if v4 { format!("172.16.{number}.0/24") } else { format!("2001:db8:{number}::/48") };
+            let prefix =
+                |v4: bool| if v4 { format!("172.16.{number}.0/24") } else { format!("2001:db8:{number}::/48") };
             let leads = kind > 1 && !hops.is_empty();
             let (hop, vrf) = if leads { at.get(&hops).clone() } else { (Via { to: [0; 4].into(), weight: 1 }, None) };
             let kinds = [RouteKind::Blackhole, RouteKind::Prohibit];
@@ -233,10 +290,9 @@ fn config() -> impl Strategy<Value = Config> {
         })
         .prop_flat_map(|(names, ages, ports)| {
             let bridges = names.into_iter().zip(ages);
-            let bridges: Vec<_> = bridges
-                .map(|(name, ageing_seconds)| BridgeConfig { ageing_seconds, ..BridgeConfig::new(&name) })
-                .collect();
-            (switch(), routed(bridges), Just(ports.clone()), static_entries(ports), routed_ports())
+            let bridges = bridges.enumerate().map(|(index, (name, age))| routed(index, name, age));
+            let bridges = bridges.collect::<Vec<_>>().prop_flat_map(with_router);
+            (switch(), bridges, Just(ports.clone()), static_entries(ports), routed_ports())
         })
         .prop_flat_map(|(switch, bridges, mut ports, fdb, routed)| {
             ports.extend(routed);

@@ -171,6 +171,10 @@ const FILE: &[(&str, &str)] = &[
         "2:1: switch: \"poll\" is \"fast\"; write \"adaptive\" (sleep when idle) or \"spin\" (never sleep)",
     ),
     ("[switch]\npoll = 1.5", "2:1: switch: \"poll\" is a float; write a string, \"adaptive\" or \"spin\""),
+    (
+        "[switch]\nstate_dir = \"lib\"",
+        "2:1: switch: \"state_dir\" is \"lib\"; write the absolute path of a directory, like /var/lib/switchd",
+    ),
     ("[switch]\nfdb_entries = 0", "2:1: switch: \"fdb_entries\" is 0; write a number from 1 to 1048576"),
     ("[switch]\nfdb_entries = 1048577", "2:1: switch: \"fdb_entries\" is 1048577; write a number from 1 to 1048576"),
     ("[switch]\nworker = [0]", "2:1: switch: unknown key \"worker\" (did you mean \"workers\"?)"),
@@ -195,8 +199,8 @@ const FILE: &[(&str, &str)] = &[
     ),
     (
         "[[bridge]]\nname = \"a\"\nageing = 300",
-        "3:1: bridge \"a\": unknown key \"ageing\" (known keys: \"name\", \"ageing_seconds\", \"gateway\", \"vrf\", \
-            \"gateway_mac\", \"mtu\", \"proxy_arp\", \"suppress\", \"redirects\", \"clamp_mss\")",
+        "3:1: bridge \"a\": unknown key \"ageing\" (known keys: \"name\", \"ageing_seconds\", \"vrf\", \"gateway\", \
+            \"gateway_mac\", \"mtu\", \"proxy_arp\", \"suppress\", \"redirects\", \"clamp_mss\", ...)",
     ),
     ("[[port]]\nbridge = \"a\"", "1:1: port number 1: \"interface\" is missing; add interface = \"web0\""),
     ("[[port]]\ninterface = [\"web0\"]", "2:1: port number 1: \"interface\" is a list; write a string, like \"web0\""),

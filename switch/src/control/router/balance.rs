@@ -31,8 +31,8 @@ pub fn shares(weights: &[u16]) -> Vec<usize> {
     shares
 }
 
-/// Shares the slots out among `members` (name and weight, sorted by name, no name twice), changing as few of `before` as
-/// can be. `None` in every slot without members.
+/// Shares the slots out among `members` (name and weight, sorted by name, no name twice), changing as few of `before`
+/// as can be. `None` in every slot without members.
 pub fn assign<K: Copy + Ord>(before: &[Option<K>; GROUP_SLOTS], members: &[(K, u16)]) -> [Option<K>; GROUP_SLOTS] {
     let weights: Vec<u16> = members.iter().map(|(_, weight)| *weight).collect();
     let mut left = shares(&weights);

@@ -41,7 +41,9 @@ impl Control {
         let vrf = known_vrf(&routes, &self.router.nets, name)?;
         let Some(origin) = routes.spec(vrf, to).map(|spec| spec.origin) else {
             let text = vrf_text(name);
-            return Err(ErrorBody::refused(format!("no route to exactly {to} in {text}: show-routes lists the routes")));
+            return Err(ErrorBody::refused(format!(
+                "no route to exactly {to} in {text}: show-routes lists the routes"
+            )));
         };
         if origin == Origin::Kernel {
             let message = format!("route {to} comes with an interface's address: change the address to be rid of it");
@@ -63,9 +65,11 @@ impl Control {
         let mac = Mac::new(add.mac.0);
         self.check_neighbour(domain, &add.bridge, add.address)?;
         let key = NeighbourKey::new(domain, add.address);
-        self.router.host.lock().add_neighbour(key, mac).map_err(|error| {
-            ErrorBody::refused(format!("neighbour {} on {}: {error}", add.address, add.bridge))
-        })?;
+        self.router
+            .host
+            .lock()
+            .add_neighbour(key, mac)
+            .map_err(|error| ErrorBody::refused(format!("neighbour {} on {}: {error}", add.address, add.bridge)))?;
         let message = format!("neighbour {} on {} set to {mac}", add.address, add.bridge);
         Ok(Done { affected: Some(1), ..Done::message(message) })
     }
@@ -76,7 +80,9 @@ impl Control {
         let Some(iface) = routes.interfaces.on(domain) else { return Ok(()) };
         let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         if iface.addresses.iter().any(|net| net.addr() == address) {
-            return Err(ErrorBody::refused(format!("{address} is the switch's own address on {on}: name another host")));
+            return Err(ErrorBody::refused(format!(
+                "{address} is the switch's own address on {on}: name another host"
+            )));
         }
         if link_local || iface.addresses.iter().any(|net| net.contains(&address)) {
             return Ok(());
@@ -111,7 +117,8 @@ impl Control {
 
     pub(in super::super) fn flush_neigh(&mut self, bridge: Option<&str>) -> Answer {
         let domain = bridge.map(|bridge| self.known_interface(bridge)).transpose()?;
-        let count = self.router.host.lock().flush_neighbours(NeighbourFilter { domain, ..NeighbourFilter::default() }) as u64;
+        let count =
+            self.router.host.lock().flush_neighbours(NeighbourFilter { domain, ..NeighbourFilter::default() }) as u64;
         let neighbours = if count == 1 { "neighbour" } else { "neighbours" };
         Ok(Done { affected: Some(count), ..Done::message(format!("{count} {neighbours} removed")) })
     }

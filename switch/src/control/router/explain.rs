@@ -6,11 +6,11 @@ use ctl::protocol::{Done, ErrorBody, Flow, Item, RouteAnswer, RouteGet, RouteNei
 
 use super::super::Control;
 use super::super::server::Reply;
+use super::MTU_DEFAULT;
 use super::commands::known_vrf;
 use super::list::{ctl_mac, neigh_state, port_of, route_entry};
 use super::next_hops::Target;
 use super::routes::{Listed, Routes, lock};
-use super::MTU_DEFAULT;
 use crate::config::VRF_DEFAULT;
 use crate::ids::VrfId;
 use crate::path::route::{ipv4, ipv6};
@@ -94,7 +94,8 @@ impl Control {
 /// What comes nearest to a route.
 fn near_misses(routes: &Routes, vrf: VrfId, to: IpAddr, notes: &mut Vec<String>) {
     if let Some((prefix, _)) = routes.longest_idle(vrf, to) {
-        notes.push(format!("{prefix} would, but none of its next hops can be reached: their interface is gone or down"));
+        notes
+            .push(format!("{prefix} would, but none of its next hops can be reached: their interface is gone or down"));
     }
     match routes.nearest(vrf, to) {
         Some(prefix) => notes.push(format!("the route that comes nearest is {prefix}")),

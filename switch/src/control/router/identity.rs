@@ -18,9 +18,8 @@ pub fn machine(machine_id: &Path) -> String {
 pub fn mac(machine: &str, name: &str) -> Mac {
     // FNV-1a over both texts, and a last mix, since it keeps much of the last byte in the low bits.
     let bytes = machine.bytes().chain([0]).chain(name.bytes());
-    let mut hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let mut hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     hash = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^= hash >> 32;
     const GROUP: u64 = 0x0100_0000_0000;

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::next_hops::{Origin, Spec, Target};
 use crate::config;
-use crate::host;
+use crate::host::{self, dhcp, ra};
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::table::neighbour::NeighbourKey;
 use crate::table::router::{RouterFlags, RouterView};
@@ -30,6 +30,10 @@ pub struct Iface {
     pub addresses: Vec<IpNet>,
     /// Its switches.
     pub flags: RouterFlags,
+    /// The DHCP server of its hosts.
+    pub dhcp: Option<dhcp::Settings>,
+    /// The router advertisements to its hosts.
+    pub ra: Option<ra::Settings>,
     /// False for a routed port whose link is down, or that is not attached: nobody can be reached there.
     pub up: bool,
 }
@@ -78,6 +82,8 @@ impl Iface {
             ipv4: ipv4.collect(),
             ipv6: ipv6.collect(),
             flags: self.flags,
+            dhcp: self.dhcp.clone(),
+            ra: self.ra.clone(),
         }
     }
 
@@ -132,7 +138,10 @@ impl Interfaces {
     pub fn towards(&self, vrf: VrfId, hop: IpAddr, named: Option<&str>) -> Option<&Iface> {
         let iface = match named {
             Some(name) => self.by_name(name)?,
-            None => self.all.iter().find(|iface| iface.vrf == vrf && iface.addresses.iter().any(|net| net.contains(&hop)))?,
+            None => self
+                .all
+                .iter()
+                .find(|iface| iface.vrf == vrf && iface.addresses.iter().any(|net| net.contains(&hop)))?,
         };
         (iface.vrf == vrf).then_some(iface)
     }

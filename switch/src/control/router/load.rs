@@ -31,11 +31,13 @@ impl Control {
             let (prefix, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let rest = rest.trim_start();
             let result = match known.get_mut(rest) {
-                Some((route, vrf)) => config::prefix("to", prefix).map_err(|problem| problem.to_string()).and_then(|to| {
-                    route.to = to;
-                    let checked = self.router.nets.check_prefix(route).map_err(|error| error.to_string());
-                    checked.and_then(|()| add_known(&mut routes, *vrf, route).map_err(|error| error.to_string()))
-                }),
+                Some((route, vrf)) => {
+                    config::prefix("to", prefix).map_err(|problem| problem.to_string()).and_then(|to| {
+                        route.to = to;
+                        let checked = self.router.nets.check_prefix(route).map_err(|error| error.to_string());
+                        checked.and_then(|()| add_known(&mut routes, *vrf, route).map_err(|error| error.to_string()))
+                    })
+                }
                 None => parse(prefix, rest).and_then(|route| {
                     add_checked(&mut routes, &self.router.nets, &route).map_err(|error| error.to_string())?;
                     if let Some(vrf) = routes.vrf(route.vrf()) {

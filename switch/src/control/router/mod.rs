@@ -1,11 +1,13 @@
-//! The router's control side: from the configuration and the attached ports to interfaces, routing tables and next hops.
+//! The router's control side: from the configuration and the attached ports to interfaces, routing tables and next
+//! hops.
 //!
-//! `interfaces`: what there is to route between; `next_hops` and `balance`: what routes lead to; `routes`: the routes of
-//! all VRFs; `identity`: MAC addresses; `commands`, `load`, `list` and
+//! `interfaces`: what there is to route between; `next_hops` and `balance`: what routes lead to; `routes`: the routes
+//! of all VRFs; `identity`: MAC addresses; `services`: DHCP and router advertisements; `commands`, `load`, `list` and
 //! `explain`: the control socket's commands. Control thread.
 //!
-//! The order of a change: what goes is taken out of the routing tables and next hops first; then workers and host get the
-//! snapshot with the interfaces as they are now; then what is new goes in, next hops before the routes that lead to them.
+//! The order of a change: what goes is taken out of the routing tables and next hops first; then workers and host get
+//! the snapshot with the interfaces as they are now; then what is new goes in, next hops before the routes that lead
+//! to them.
 
 mod balance;
 mod commands;
@@ -16,6 +18,7 @@ mod list;
 mod load;
 mod next_hops;
 mod routes;
+mod services;
 #[cfg(test)]
 mod tests;
 
@@ -89,7 +92,15 @@ fn spec_of(route: &RouteConfig, vrf: VrfId, origin: Origin) -> Spec {
 
 /// The routes that come with interfaces.
 fn kernel_routes(interfaces: &[Iface]) -> HashMap<(VrfId, IpNet), Spec> {
-    interfaces.iter().flat_map(|iface| iface.routes().map(|(to, spec)| ((iface.vrf, to), spec))).collect()
+    let mut routes = HashMap::new();
+    for (at, spec) in interfaces.iter().flat_map(|iface| iface.routes().map(|(to, spec)| ((iface.vrf, to), spec))) {
+        // An own address may be the broadcast address of a smaller subnet of the same interface.
+        let own = |spec: &Spec| matches!(spec.target, Target::Local(_));
+        if own(&spec) || !routes.get(&at).is_some_and(own) {
+            routes.insert(at, spec);
+        }
+    }
+    routes
 }
 
 impl Control {
@@ -106,23 +117,25 @@ impl Control {
                     (self.domains.get(&routed_domain(&port.interface))?, up)
                 }
             };
-            let settings = match interface.kind {
-                InterfaceKind::Bridge(bridge) => bridge.router.clone(),
-                InterfaceKind::Port(_) => config::BridgeRouter::default(),
+            let bridge = match interface.kind {
+                InterfaceKind::Bridge(bridge) => Some(bridge),
+                InterfaceKind::Port(_) => None,
             };
+            let settings = bridge.map(|bridge| bridge.router.clone()).unwrap_or_default();
             let mac = settings.gateway_mac.unwrap_or_else(|| identity::mac(&self.router.machine, interface.name));
             let mtu = settings.mtu.or_else(|| mtus.get(&domain).copied()).unwrap_or(MTU_DEFAULT);
             let flags = RouterFlags {
                 proxy: settings.proxy_arp,
                 suppress: settings.suppress,
-                dhcp: false,
+                dhcp: bridge.is_some_and(services::serves),
                 redirects: settings.redirects,
                 clamp_mss: settings.clamp_mss,
             };
             // A checked configuration has no more VRFs than there are numbers, but old ones may still have routes.
             let vrf = routes.number(interface.vrf)?;
             let (name, addresses) = (Arc::from(interface.name), interface.addresses.to_vec());
-            Some(Iface { name, domain, vrf, mac, mtu, addresses, flags, up })
+            let (dhcp, ra) = (bridge.and_then(services::dhcp), bridge.and_then(|bridge| services::ra(bridge, mac)));
+            Some(Iface { name, domain, vrf, mac, mtu, addresses, flags, dhcp, ra, up })
         };
         self.config.interfaces().filter_map(iface).collect()
     }
@@ -142,8 +155,8 @@ impl Control {
         mtus
     }
 
-    /// What comes before a publication: interfaces that go, or change, take along what depends on them. Answers what the
-    /// workers are told of the router, and whether the interfaces changed.
+    /// What comes before a publication: interfaces that go, or change, take along what depends on them. Answers what
+    /// the workers are told of the router, and whether the interfaces changed.
     pub(super) fn leave_interfaces(&mut self) -> (RouterSetup, bool) {
         let wanted = self.wanted_interfaces();
         self.router.nets = Nets::of(&self.config);

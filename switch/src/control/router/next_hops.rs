@@ -1,9 +1,9 @@
 //! Next hops by number: what they are, how many routes use each, when a number may be used again. Control thread.
 //!
-//! A number stands for all that a route says beside its prefix: where to, and where it comes from. A route holds one use
-//! of its number. The table of the packet path is written before a route can lead there, and a number (a group, a
-//! neighbour's slot) is free again when no worker can still follow a route to it: after a grace period, and once every
-//! worker has the snapshot with the routing tables of now.
+//! A number stands for all that a route says beside its prefix: where to, and where it comes from. A route holds one
+//! use of its number. The table of the packet path is written before a route can lead there, and a number (a group, a
+//! neighbour's slot) is free again when no worker can still follow a route to it: after a grace period, and once
+//! every worker has the snapshot with the routing tables of now.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;

@@ -375,7 +375,8 @@ impl Routes {
         }
     }
 
-    /// At most `most` routes from where `cursor` stands, all of one VRF; `None` at the end. Moves the cursor behind them.
+    /// At most `most` routes from where `cursor` stands, all of one VRF; `None` at the end. Moves the cursor behind
+    /// them.
     pub fn list(&self, cursor: &mut Cursor, most: usize) -> Option<(VrfId, Vec<Listed>)> {
         while let Some(id) = VrfId::new(cursor.vrf).filter(|_| cursor.vrf < self.vrfs.len()) {
             let listed = self.vrf_of(id).map_or_else(Vec::new, |vrf| vrf.list(cursor, most));

@@ -38,6 +38,8 @@ fn iface(number: usize, up: bool) -> Iface {
         mtu: 1500,
         addresses: vec![format!("10.{number}.0.1/24").parse().unwrap()],
         flags,
+        dhcp: None,
+        ra: None,
         up,
     }
 }
@@ -89,7 +91,11 @@ impl Rig {
         while let Some((_, routes)) = self.routes.list(&mut cursor, 3) {
             for route in routes {
                 let hop = self.shared.router().next_hops.get(route.hop);
-                assert!(listed.insert(route.to.to_string(), (route.active, hop)).is_none(), "{} is listed twice", route.to);
+                assert!(
+                    listed.insert(route.to.to_string(), (route.active, hop)).is_none(),
+                    "{} is listed twice",
+                    route.to
+                );
             }
         }
         listed

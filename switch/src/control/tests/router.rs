@@ -159,7 +159,10 @@ fn routes_change_at_run_time_and_go_with_a_reload() {
         (add("10.1.0.0/24", "192.168.0.2"), "the prefix is the subnet of interface \"pods\" and needs no route"),
         (add("10.6.0.0/16", "10.1.0.1"), "next hop 10.1.0.1 is an address of this switch (interface \"pods\")"),
         (add("10.6.0.0/16", "172.16.0.1"), "next hop 172.16.0.1 is on no connected subnet of the default VRF"),
-        (add("10.6.0.0/16", "10.9.0.1"), "is reached only by another route (10.9.0.0/16), and routes are not recursive"),
+        (
+            add("10.6.0.0/16", "10.9.0.1"),
+            "is reached only by another route (10.9.0.0/16), and routes are not recursive",
+        ),
         (add("fd00:2::/64", "10.1.0.8"), "next hop 10.1.0.8 is IPv4, the prefix is IPv6"),
         (del("10.6.0.0/16"), "no route to exactly 10.6.0.0/16 in the default VRF: show-routes lists the routes"),
         (del("10.1.0.0/24"), "route 10.1.0.0/24 comes with an interface's address"),
@@ -190,8 +193,11 @@ fn a_reload_leaves_alone_what_stays() {
     let before = (hop(&bench, "10.9.0.0/16"), hop(&bench, "0.0.0.0/0"));
     let text = std::fs::read_to_string(bench.file.path()).unwrap();
     let changed = text.replace("via = \"10.1.0.9\"", "via = \"10.1.0.8\"").replace("\"unreachable\"", "\"blackhole\"");
-    std::fs::write(bench.file.path(), changed + "[[bridge]]\nname = \"red\"\ngateway = [\"10.2.0.1/24\"]\nvrf = \"r\"\n")
-        .unwrap();
+    std::fs::write(
+        bench.file.path(),
+        changed + "[[bridge]]\nname = \"red\"\ngateway = [\"10.2.0.1/24\"]\nvrf = \"r\"\n",
+    )
+    .unwrap();
     let (_, done) = bench.ask(Request::Reload {}).unwrap();
     assert_eq!((done.affected, done.notes.len()), (Some(5), 0), "{done:?}");
     assert_eq!((hop(&bench, "10.9.0.0/16"), hop(&bench, "0.0.0.0/0")), before);
@@ -231,11 +237,8 @@ fn a_routed_port_takes_its_routes_along_and_brings_them_back() {
     assert_eq!(neighbours(&mut bench), ["10.1.0.9 pods incomplete", "192.168.0.6 up1 incomplete"]);
     let answer = bench.explain("10.9.1.1");
     assert_eq!(answer.route.unwrap().prefix.to_string(), "10.0.0.0/8");
-    let port = AddPort {
-        interface: "up0".to_string(),
-        address: vec!["192.168.0.1/30".to_string()],
-        ..AddPort::default()
-    };
+    let port =
+        AddPort { interface: "up0".to_string(), address: vec!["192.168.0.1/30".to_string()], ..AddPort::default() };
     bench.ask(Request::AddPort(port)).unwrap();
     bench.settle();
     assert_eq!(bench.unicast(), all(true, true));
@@ -269,7 +272,10 @@ fn neighbours_are_set_listed_and_forgotten() {
     for (request, words) in [
         (Request::AddNeigh(neigh("10.1.0.1", "pods")), "10.1.0.1 is the switch's own address on pods"),
         (Request::AddNeigh(neigh("10.2.0.1", "pods")), "10.2.0.1 is on no subnet of pods: its subnets are 10.1.0.0/24"),
-        (Request::AddNeigh(neigh("10.1.0.9", "pod")), "pod is no interface of the router: name a bridge with a gateway"),
+        (
+            Request::AddNeigh(neigh("10.1.0.9", "pod")),
+            "pod is no interface of the router: name a bridge with a gateway",
+        ),
     ] {
         let text = bench.refusal(request);
         assert!(text.contains(words), "{text}");
@@ -372,7 +378,8 @@ fn ten_thousand_changes_do_not_hold_up_a_worker() {
     let mut bench = router();
     bench.ask(Request::AddNeigh(neigh("192.168.0.2", "up0"))).unwrap();
     bench.send("up0", Mac::BROADCAST, Mac::new([2, 0, 0, 0, 0, 9]));
-    let (input, output) = (Arc::clone(&bench.lab().wires["a"][0]), Arc::clone(&bench.lab().wires["up0"][0]));
+    let wire = |port: &str| Arc::clone(&bench.lab().wires[port][0]);
+    let (input, output) = (wire("a"), wire("up0"));
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (mut worker, epoch, done) = (bench.workers.pop().unwrap(), bench.epoch, Arc::clone(&stop));
     let now_ns = bench.now.duration_since(epoch).as_nanos() as u64;

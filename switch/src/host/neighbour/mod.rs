@@ -38,7 +38,7 @@ pub(super) enum Action {
     /// Send a packet that waited.
     Send { key: NeighbourKey, mac: Mac, waiting: Waiting },
     /// Nobody answered: the sender of this packet is to be told.
-    GiveUp { key: NeighbourKey, waiting: Waiting },
+    GiveUp { waiting: Waiting },
     /// There was no room to let this packet wait.
     Drop { waiting: Waiting },
 }
@@ -223,6 +223,7 @@ impl Cache {
     /// Takes a [`Cache::hold`] back.
     pub fn let_go(&mut self, slot: NeighbourSlot) {
         self.update(slot, |entry| entry.held = entry.held.saturating_sub(1));
+        self.trim(slot);
     }
 
     /// Sets a neighbour for good.
@@ -256,6 +257,12 @@ impl Cache {
         let rows = self.by_key.values().filter_map(|slot| self.entry(*slot)).map(|entry| entry.row(now_ns));
         let keys: Vec<NeighbourKey> = rows.filter(|row| wanted(row)).map(|row| row.key).collect();
         keys.iter().filter(|key| self.remove(**key, now_ns)).count()
+    }
+
+    /// Forgets everybody, before the end.
+    pub fn remove_all(&mut self) {
+        let slots: Vec<NeighbourSlot> = self.by_key.values().copied().collect();
+        slots.into_iter().for_each(|slot| self.delete(slot));
     }
 
     /// Asks again at once for the next hops on a domain that just got an interface.
@@ -338,8 +345,8 @@ impl Cache {
             given_up = entry.waiting.drain(..).collect();
             entry.become_(State::Failed, now_ns, Some(if again { now_ns } else { now_ns + wait_ns }));
         });
-        let Some(key) = self.entry(slot).map(|entry| entry.key) else { return };
-        self.actions.extend(given_up.into_iter().map(|waiting| Action::GiveUp { key, waiting }));
+        self.actions.extend(given_up.into_iter().map(|waiting| Action::GiveUp { waiting }));
+        self.trim(slot);
     }
 
     /// Puts a packet behind those that wait; the oldest makes room.

@@ -3,6 +3,7 @@
 
 use super::index::{Class, Group};
 use super::{Cache, MS};
+use crate::ids::DomainId;
 use crate::limits::NEIGHBOURS_MAX;
 use crate::table::neighbour::{NeighbourKey, NeighbourSlot};
 
@@ -21,42 +22,64 @@ impl Cache {
 
     /// An entry, for whatever the table as a whole has room for if it is `wanted` by the operator.
     pub(super) fn place(&mut self, key: NeighbourKey, wanted: bool, now_ns: u64) -> Option<NeighbourSlot> {
-        let room = if wanted { self.clear(NEIGHBOURS_MAX, now_ns) } else { self.make_room(key, false, now_ns) };
+        let room = if wanted {
+            self.shrink(None, NEIGHBOURS_MAX, |group| group.count, Class::Unused, now_ns)
+        } else {
+            self.make_room(key, false, now_ns)
+        };
         room.then(|| self.insert(key, now_ns)).flatten()
     }
 
     /// True once there is room for one more neighbour on the key's domain.
     fn make_room(&mut self, key: NeighbourKey, resolved: bool, now_ns: u64) -> bool {
         let limits = self.settings;
-        let here = |cache: &Cache, number: fn(&Group) -> usize| cache.index.of(key.domain()).map_or(0, number);
-        let enough = |cache: &mut Cache| {
-            if !resolved {
-                let full_here = here(cache, |group| group.unresolved) >= limits.interface_unresolved_max;
-                if full_here && !cache.evict(Some(key), Class::Incomplete, now_ns) {
-                    return false;
-                }
-                let full = cache.index.all.unresolved >= limits.unresolved_max;
-                if full && !cache.evict(None, Class::Incomplete, now_ns) {
-                    return false;
-                }
-            }
-            let full_here = here(cache, |group| group.count) >= limits.interface_neighbours_max;
-            (!full_here || cache.evict(Some(key), Class::Unused, now_ns))
-                && cache.clear(limits.neighbours_max.min(NEIGHBOURS_MAX), now_ns)
-        };
-        let room = enough(self);
+        let here = Some(key.domain());
+        let unresolved = |group: &Group| group.unresolved;
+        let count = |group: &Group| group.count;
+        let room = (resolved
+            || (self.shrink(here, limits.interface_unresolved_max, unresolved, Class::Incomplete, now_ns)
+                && self.shrink(None, limits.unresolved_max, unresolved, Class::Incomplete, now_ns)))
+            && self.shrink(here, limits.interface_neighbours_max, count, Class::Unused, now_ns)
+            && self.shrink(None, limits.neighbours_max.min(NEIGHBOURS_MAX), count, Class::Unused, now_ns);
         self.counters.refused += u64::from(!room);
         room
     }
 
-    /// True once there are fewer neighbours than `most`.
-    fn clear(&mut self, most: usize, now_ns: u64) -> bool {
-        self.len() < most || self.evict(None, Class::Unused, now_ns)
+    /// True once fewer than `most` of the neighbours, on one domain or anywhere, count.
+    fn shrink(
+        &mut self,
+        domain: Option<DomainId>,
+        most: usize,
+        number: fn(&Group) -> usize,
+        last: Class,
+        now_ns: u64,
+    ) -> bool {
+        while self.group(domain).is_some_and(|group| number(group) >= most) {
+            if !self.evict(domain, last, now_ns) {
+                return false;
+            }
+        }
+        true
     }
 
-    /// Removes the first that may go, on the key's domain or anywhere.
-    fn evict(&mut self, near: Option<NeighbourKey>, last: Class, now_ns: u64) -> bool {
-        let group = near.map_or(Some(&self.index.all), |key| self.index.of(key.domain()));
+    /// Forgets a neighbour that just lost its MAC address, or the next hop that kept it, where there are enough without
+    /// one already.
+    pub(super) fn trim(&mut self, slot: NeighbourSlot) {
+        let Some(entry) = self.entry(slot).filter(|entry| entry.held == 0 && entry.mac.is_none()) else { return };
+        let here = self.group(Some(entry.key.domain())).map_or(0, |group| group.unresolved);
+        let limits = &self.settings;
+        if here > limits.interface_unresolved_max || self.index.all.unresolved > limits.unresolved_max {
+            self.delete(slot);
+        }
+    }
+
+    fn group(&self, domain: Option<DomainId>) -> Option<&Group> {
+        domain.map_or(Some(&self.index.all), |domain| self.index.of(domain))
+    }
+
+    /// Removes the first that may go, on one domain or anywhere.
+    fn evict(&mut self, domain: Option<DomainId>, last: Class, now_ns: u64) -> bool {
+        let group = self.group(domain);
         // One that lives answers the first question: whoever is silent for as long as that takes makes room.
         let patience_ns = now_ns.checked_sub(self.settings.retrans_ms * MS);
         let Some(slot) = group.and_then(|group| group.leaving.first(last, patience_ns)) else { return false };

@@ -19,6 +19,8 @@ pub(super) struct Way {
     pub key: NeighbourKey,
     /// Its MAC address, if known.
     pub mac: Option<Mac>,
+    /// The neighbour, if whoever uses it is to say so.
+    pub tell_use: Option<NeighbourSlot>,
 }
 
 /// Follows a route to the neighbour. `key` names the destination as a neighbour on a domain; `flow` is asked where there
@@ -38,8 +40,8 @@ pub(super) fn find(
         Some(NextHop::Connected(domain)) => {
             let key = key(domain);
             match ctx.router.neighbours.find(key) {
-                Some((slot, found)) => Ok(way(ctx, key, slot, found)),
-                None => Ok(Way { domain, key, mac: None }),
+                Some((slot, found)) => Ok(way(key, slot, found)),
+                None => Ok(Way { domain, key, mac: None, tell_use: None }),
             }
         }
         Some(NextHop::Gateway(slot)) => gateway(ctx, slot),
@@ -51,23 +53,22 @@ pub(super) fn find(
 fn gateway(ctx: &Ctx<'_>, slot: NeighbourSlot) -> Result<Way, Outcome> {
     let key = ctx.router.neighbours.key(slot).ok_or(complain(Complaint::NoRoute))?;
     match ctx.router.neighbours.at(slot) {
-        Some(found) => Ok(way(ctx, key, slot, found)),
-        None => Ok(Way { domain: key.domain(), key, mac: None }),
+        Some(found) => Ok(way(key, slot, found)),
+        None => Ok(Way { domain: key.domain(), key, mac: None, tell_use: None }),
     }
 }
 
 #[inline]
-fn way(ctx: &Ctx<'_>, key: NeighbourKey, slot: NeighbourSlot, found: Resolved) -> Way {
-    if found.tell_use {
-        tell_use(ctx, slot);
-    }
-    Way { domain: found.domain, key, mac: Some(found.mac) }
+fn way(key: NeighbourKey, slot: NeighbourSlot, found: Resolved) -> Way {
+    Way { domain: found.domain, key, mac: Some(found.mac), tell_use: found.tell_use.then_some(slot) }
 }
 
+/// Tells the host that a neighbour is used, and has it woken: it may sleep for long.
 #[inline(never)]
-fn tell_use(ctx: &Ctx<'_>, slot: NeighbourSlot) {
+pub(super) fn tell_use(ctx: &mut Ctx<'_>, slot: NeighbourSlot) {
     if ctx.router.neighbours.note_use(slot) {
         ctx.host.used(slot);
+        *ctx.punted = true;
     }
 }
 

@@ -19,24 +19,38 @@ const SOURCE_ROUTES: [u8; 2] = [131, 137];
 #[inline]
 pub fn check(head: &[u8], l3_offset: usize, frame_len: usize) -> Result<(Packet, u32), Drop> {
     let header: &[u8; IPV4_HEADER] = head.get(l3_offset..).and_then(<[u8]>::first_chunk).ok_or(Drop::IpMalformed)?;
-    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    let len = usize::from(word(2));
-    let ihl = usize::from(header[0] & 0xf) * 4;
-    let whole = header[0] >> 4 == 4 && ihl >= IPV4_HEADER && len >= ihl && l3_offset + len <= frame_len;
-    let bytes = head.get(l3_offset..l3_offset + ihl).filter(|_| whole).ok_or(Drop::IpMalformed)?;
-    if checksum::sum(bytes) != 0xffff {
+    let (words, _) = header.as_chunks::<4>();
+    let &[first, second, third, source, destination] = words else { return Err(Drop::IpMalformed) };
+    let [first, second, third, source, destination] =
+        [first, second, third, source, destination].map(u32::from_be_bytes);
+    let len = (first & 0xffff) as usize;
+    if l3_offset + len > frame_len || len < IPV4_HEADER {
         return Err(Drop::IpMalformed);
     }
-    let source = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
-    let destination = u32::from_be_bytes([header[16], header[17], header[18], header[19]]);
+    if first >> 24 != 0x45 {
+        with_options(head.get(l3_offset..).unwrap_or_default(), len)?;
+    } else {
+        // A one's-complement sum is the same over words of 32 bits, folded (RFC 1071 section 2).
+        let sum = [first, second, third, source, destination].iter().map(|word| u64::from(*word)).sum();
+        if checksum::fold(sum) != 0xffff {
+            return Err(Drop::IpMalformed);
+        }
+    }
     if is_martian_source(source) || is_martian_destination(destination) {
         return Err(Drop::IpMartian);
     }
-    if ihl > IPV4_HEADER && names_route(bytes.get(IPV4_HEADER..).unwrap_or_default()) {
-        return Err(Drop::IpSourceRoute);
-    }
-    let may_fragment = word(6) & DONT_FRAGMENT == 0;
-    Ok((Packet { l3_offset, len, ttl: header[8], may_fragment }, destination))
+    let may_fragment = second as u16 & DONT_FRAGMENT == 0;
+    Ok((Packet { l3_offset, len, ttl: (third >> 24) as u8, may_fragment }, destination))
+}
+
+/// The rest of [`check`] for a header that is longer than usual, or none.
+#[inline(never)]
+fn with_options(packet: &[u8], len: usize) -> Result<(), Drop> {
+    let ihl = packet.first().map_or(0, |first| usize::from(first & 0xf) * 4);
+    let header = packet.get(..ihl).filter(|header| header.len() >= IPV4_HEADER && len >= ihl && header[0] >> 4 == 4);
+    let header = header.filter(|header| checksum::sum(header) == 0xffff).ok_or(Drop::IpMalformed)?;
+    let routed = names_route(header.get(IPV4_HEADER..).unwrap_or_default());
+    if routed { Err(Drop::IpSourceRoute) } else { Ok(()) }
 }
 
 /// Sources that no packet to be forwarded has (RFC 1812 5.3.7): 0/8, loopback, link-local (RFC 3927 section 7), multicast,
@@ -44,7 +58,7 @@ pub fn check(head: &[u8], l3_offset: usize, frame_len: usize) -> Result<(Packet,
 #[inline]
 pub fn is_martian_source(address: u32) -> bool {
     let first = address >> 24;
-    first == 0 || first == 127 || first >= 224 || address >> 16 == 0xa9fe
+    first.wrapping_sub(1) >= 223 || first == 127 || address >> 16 == 0xa9fe
 }
 
 /// Destinations that a router does not forward to: the same. Multicast routing is not one of its trades.

@@ -15,12 +15,12 @@ use arrayvec::ArrayVec;
 use super::listen::ETHERTYPE_ARP;
 use super::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use super::{Aside, Burst, Ctx, Lane, Meta, Verdict, Why};
-use crate::ids::{NextHopId, VrfId};
+use crate::ids::NextHopId;
 use crate::limits::BURST;
 use crate::port::Frame;
 use crate::stats::Drop;
 use crate::table::neighbour::NeighbourKey;
-use crate::table::router::RouterView;
+use crate::table::router::{RouterView, VrfView};
 use hop::Way;
 
 /// What becomes of one packet, or of its lane.
@@ -54,70 +54,72 @@ pub struct Packet {
     pub may_fragment: bool,
 }
 
+/// Packets of one IP version in a burst: number of the lane, and what is known; their destinations apart, for the lookup.
+struct Batch<A> {
+    packets: ArrayVec<(u8, Packet), BURST>,
+    to: ArrayVec<A, BURST>,
+}
+
+impl<A> Batch<A> {
+    fn new() -> Batch<A> {
+        Batch { packets: ArrayVec::new(), to: ArrayVec::new() }
+    }
+
+    /// Takes a packet whose header was checked, or answers why it is dropped.
+    #[inline]
+    fn take(&mut self, index: usize, checked: Result<(Packet, A), Drop>) -> Verdict {
+        match checked {
+            Ok((packet, to)) => {
+                // A batch has room for a burst.
+                let _ = (self.packets.try_push((index as u8, packet)), self.to.try_push(to));
+                Verdict::Router
+            }
+            Err(reason) => Verdict::Drop(reason),
+        }
+    }
+}
+
 /// Decides every lane that is for the router.
 pub fn route(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     if burst.for_router == 0 {
         return;
     }
-    let mut v4: ArrayVec<(u8, Packet), BURST> = ArrayVec::new();
-    let mut v4_to: ArrayVec<u32, BURST> = ArrayVec::new();
-    let mut v6: ArrayVec<(u8, Packet), BURST> = ArrayVec::new();
-    let mut v6_to: ArrayVec<u128, BURST> = ArrayVec::new();
-    for (index, (frame, lane)) in burst.iter_mut().enumerate() {
+    let (mut v4, mut v6) = (Batch::new(), Batch::new());
+    let (frames, lanes, asides) = burst.parts();
+    for (index, (frame, lane)) in frames.iter().zip(lanes).enumerate() {
         if lane.verdict != Verdict::Router {
             continue;
         }
-        let head = ctx.pool.region().head(frame);
-        let (l3_offset, len) = (lane.meta.l3_offset(), frame.len());
-        // Every list has room for a burst.
+        let (head, l3_offset) = (ctx.pool.region().head(frame), lane.meta.l3_offset());
         lane.verdict = match lane.meta.ethertype {
-            ETHERTYPE_IPV4 => match ipv4::check(head, l3_offset, len) {
-                Ok((packet, to)) => {
-                    let _ = (v4.try_push((index as u8, packet)), v4_to.try_push(to));
-                    Verdict::Router
-                }
-                Err(reason) => Verdict::Drop(reason),
-            },
-            ETHERTYPE_IPV6 => match ipv6::check(head, l3_offset, len) {
-                Ok((packet, to)) => {
-                    let _ = (v6.try_push((index as u8, packet)), v6_to.try_push(to));
-                    Verdict::Router
-                }
-                Err(reason) => Verdict::Drop(reason),
-            },
-            ETHERTYPE_ARP => continue,
+            ETHERTYPE_IPV4 => v4.take(index, ipv4::check(head, l3_offset, frame.len())),
+            ETHERTYPE_IPV6 => v6.take(index, ipv6::check(head, l3_offset, frame.len())),
+            ETHERTYPE_ARP => aside(asides, Aside::Punt(Why::Heard)),
             _ => Verdict::Drop(Drop::RouterNotIp),
         };
     }
-    arp_to_host(burst);
-    let found = look_up(ctx, burst, &v4, &v4_to, |ctx, vrf, to, found| {
-        if let Some(vrf) = ctx.view.vrf(vrf) {
-            vrf.ipv4.lookup_batch(to, found);
-        }
-    });
-    for ((&(index, packet), &to), &id) in v4.iter().zip(&v4_to).zip(&found) {
+    if !v4.packets.is_empty() {
+        route_v4(ctx, burst, &v4);
+    }
+    if !v6.packets.is_empty() {
+        route_v6(ctx, burst, &v6);
+    }
+}
+
+fn route_v4(ctx: &mut Ctx<'_>, burst: &mut Burst, batch: &Batch<u32>) {
+    let found = look_up(ctx, burst, batch, |vrf, to, found| vrf.ipv4.lookup_batch(to, found));
+    for ((&(index, packet), &to), &id) in batch.packets.iter().zip(&batch.to).zip(&found) {
         settle(ctx, burst, index, id, packet, |domain| NeighbourKey::v4(domain, to), &V4);
     }
-    let found = look_up(ctx, burst, &v6, &v6_to, |ctx, vrf, to, found| {
-        if let Some(vrf) = ctx.view.vrf(vrf) {
-            vrf.ipv6.lookup_batch(to, found);
-        }
-    });
-    for ((&(index, packet), &to), &id) in v6.iter().zip(&v6_to).zip(&found) {
+}
+
+fn route_v6(ctx: &mut Ctx<'_>, burst: &mut Burst, batch: &Batch<u128>) {
+    let found = look_up(ctx, burst, batch, |vrf, to, found| vrf.ipv6.lookup_batch(to, found));
+    for ((&(index, packet), &to), &id) in batch.packets.iter().zip(&batch.to).zip(&found) {
         if ipv6::is_link_local(to) {
             link_local(ctx, burst, index, to);
         } else {
             settle(ctx, burst, index, id, packet, |domain| NeighbourKey::v6(domain, to), &V6);
-        }
-    }
-}
-
-/// ARP sent to the router's MAC address is for the host.
-fn arp_to_host(burst: &mut Burst) {
-    let (_, lanes, asides) = burst.parts();
-    for lane in lanes {
-        if lane.verdict == Verdict::Router && lane.meta.ethertype == ETHERTYPE_ARP {
-            lane.verdict = aside(asides, Aside::Punt(Why::Heard));
         }
     }
 }
@@ -130,26 +132,26 @@ fn aside(asides: &mut super::Asides, what: Aside) -> Verdict {
 }
 
 /// Looks all destinations up, those of one VRF together.
+#[inline(never)]
 fn look_up<A: Copy>(
     ctx: &Ctx<'_>,
     burst: &mut Burst,
-    packets: &[(u8, Packet)],
-    to: &[A],
-    batch: impl Fn(&Ctx<'_>, VrfId, &[A], &mut [NextHopId]),
+    batch: &Batch<A>,
+    lookup: impl Fn(&VrfView, &[A], &mut [NextHopId]),
 ) -> [NextHopId; BURST] {
     let mut found = [NextHopId::NONE; BURST];
     let lanes = burst.lanes();
-    let vrf = |index: u8| {
-        let domain = lanes.get(usize::from(index)).and_then(|lane: &Lane| lane.meta.domain);
-        domain.and_then(|domain| ctx.view.router(domain)).map(|router| router.vrf)
-    };
+    let domain = |index: u8| lanes.get(usize::from(index)).and_then(|lane: &Lane| lane.meta.domain);
     let mut start = 0;
-    while let Some(&(first, _)) = packets.get(start) {
-        let here = vrf(first);
-        let same = packets.get(start..).unwrap_or_default().iter().take_while(|(index, _)| vrf(*index) == here).count();
+    while let Some(&(first, _)) = batch.packets.get(start) {
+        // All packets of an access port are of one domain; those of a trunk go domain by domain.
+        let here = domain(first);
+        let rest = batch.packets.get(start..).unwrap_or_default();
+        let same = rest.iter().take_while(|(index, _)| domain(*index) == here).count();
+        let vrf = here.and_then(|domain| ctx.view.router(domain)).and_then(|router| ctx.view.vrf(router.vrf));
         let range = start..start + same;
-        if let (Some(vrf), Some(to), Some(found)) = (here, to.get(range.clone()), found.get_mut(range)) {
-            batch(ctx, vrf, to, found);
+        if let (Some(vrf), Some(to), Some(found)) = (vrf, batch.to.get(range.clone()), found.get_mut(range)) {
+            lookup(vrf, to, found);
         }
         start += same;
     }
@@ -262,6 +264,9 @@ fn forward(
         Ok(way) => way,
         Err(outcome) => return outcome,
     };
+    if let Some(slot) = way.tell_use {
+        hop::tell_use(ctx, slot);
+    }
     // Local delivery came first: the router takes packets to itself whatever their TTL (RFC 1812 4.2.2.9).
     if packet.ttl <= 1 {
         return complain(super::Complaint::TtlExceeded);

@@ -1,0 +1,309 @@
+//! IPv6 router advertisements for one link: RFC 4861 section 6.2, with DNS (RFC 8106) and prefixes for SLAAC
+//! (RFC 4862).
+//!
+//! Pure: [`Advertiser`] says when to send what, in milliseconds of any clock that does not go back; the same seed
+//! gives the same schedule. The caller sends each message with hop limit 255 from the link-local address to
+//! [`ALL_NODES`], and hands every router solicitation through [`solicitation`] to [`Advertiser::solicited`].
+
+use std::net::Ipv6Addr;
+
+use ipnet::Ipv6Net;
+
+use crate::ids::Mac;
+
+#[cfg(test)]
+mod tests;
+
+/// Destination of every advertisement.
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// Destination of solicitations.
+pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+/// Hop limit of everything sent, and of what may be believed.
+pub const HOP_LIMIT: u8 = 255;
+
+/// ICMPv6 type of a router solicitation.
+pub const SOLICITATION: u8 = 133;
+
+/// ICMPv6 type of a router advertisement.
+pub const ADVERTISEMENT: u8 = 134;
+
+/// Next header value of ICMPv6.
+const ICMPV6: u8 = 58;
+
+// RFC 4861 section 10, in milliseconds.
+const MAX_INITIAL_RTR_ADVERT_INTERVAL_MS: u64 = 16_000;
+const MAX_INITIAL_RTR_ADVERTISEMENTS: u8 = 3;
+const MIN_DELAY_BETWEEN_RAS_MS: u64 = 3_000;
+const MAX_RA_DELAY_TIME_MS: u64 = 500;
+
+/// AdvValidLifetime and AdvPreferredLifetime (section 6.2.1): 30 and 7 days.
+const VALID_SECONDS: u32 = 2_592_000;
+const PREFERRED_SECONDS: u32 = 604_800;
+
+/// Hop limit that hosts are told to use.
+const CUR_HOP_LIMIT: u8 = 64;
+
+const OPTION_SOURCE_LINK_LAYER: u8 = 1;
+const OPTION_PREFIX: u8 = 3;
+const OPTION_MTU: u8 = 5;
+const OPTION_RDNSS: u8 = 25;
+const OPTION_DNSSL: u8 = 31;
+
+/// What one link is told. Checked by the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The router's MAC address on the link.
+    pub mac: Mac,
+    /// The router's link-local address, the source of its advertisements.
+    pub source: Ipv6Addr,
+    /// Prefixes of 64 bits, on the link and for SLAAC.
+    pub prefixes: Vec<Ipv6Net>,
+    /// Name servers; at most 127 go out.
+    pub dns: Vec<Ipv6Addr>,
+    /// Search list: names of letters, digits and hyphens between dots.
+    pub search: Vec<String>,
+    /// MTU of the link.
+    pub mtu: Option<u32>,
+    /// For how long the router is a default router; 0 says that it is none.
+    pub lifetime_seconds: u16,
+    /// Longest time between two advertisements, 4 to 1800.
+    pub interval_seconds: u16,
+    /// M: addresses by DHCPv6.
+    pub managed: bool,
+    /// O: other configuration by DHCPv6.
+    pub other: bool,
+}
+
+impl Settings {
+    /// The ICMPv6 message from `source` to [`ALL_NODES`], with its checksum.
+    pub fn advertisement(&self) -> Vec<u8> {
+        self.with_lifetime(self.lifetime_seconds)
+    }
+
+    fn with_lifetime(&self, lifetime_seconds: u16) -> Vec<u8> {
+        let flags = u8::from(self.managed) << 7 | u8::from(self.other) << 6;
+        let mut message = vec![ADVERTISEMENT, 0, 0, 0, CUR_HOP_LIMIT, flags];
+        message.extend(lifetime_seconds.to_be_bytes());
+        // Reachable time and retransmission timer: unspecified.
+        message.extend([0; 8]);
+        message.extend([OPTION_SOURCE_LINK_LAYER, 1]);
+        message.extend(self.mac.octets());
+        if let Some(mtu) = self.mtu {
+            message.extend([OPTION_MTU, 1, 0, 0]);
+            message.extend(mtu.to_be_bytes());
+        }
+        for prefix in &self.prefixes {
+            const ON_LINK_AND_AUTONOMOUS: u8 = 0xc0;
+            message.extend([OPTION_PREFIX, 4, prefix.prefix_len(), ON_LINK_AND_AUTONOMOUS]);
+            message.extend(VALID_SECONDS.to_be_bytes());
+            message.extend(PREFERRED_SECONDS.to_be_bytes());
+            message.extend([0; 4]);
+            message.extend(prefix.network().octets());
+        }
+        self.add_dns(&mut message);
+        let sum = checksum(self.source, ALL_NODES, &message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        message
+    }
+
+    /// RFC 8106 sections 5.1 and 5.2. Its lifetime outlasts two lost advertisements.
+    fn add_dns(&self, message: &mut Vec<u8>) {
+        let lifetime_seconds = 3 * u32::from(self.interval_seconds);
+        if !self.dns.is_empty() {
+            let count = self.dns.len().min(127);
+            message.extend([OPTION_RDNSS, 1 + 2 * count as u8, 0, 0]);
+            message.extend(lifetime_seconds.to_be_bytes());
+            message.extend(self.dns.iter().take(count).flat_map(|address| address.octets()));
+        }
+        let mut names = Vec::new();
+        for name in self.search.iter().map(|name| encoded(name)) {
+            if names.len() + name.len() <= 254 * 8 {
+                names.extend(name);
+            }
+        }
+        if !names.is_empty() {
+            names.resize(names.len().next_multiple_of(8), 0);
+            message.extend([OPTION_DNSSL, 1 + (names.len() / 8) as u8, 0, 0]);
+            message.extend(lifetime_seconds.to_be_bytes());
+            message.extend(names);
+        }
+    }
+}
+
+/// A domain name as labels (RFC 1035 section 3.1); empty when a label does not fit.
+fn encoded(name: &str) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(name.len() + 2);
+    for label in name.trim_end_matches('.').split('.') {
+        if !(1..=63).contains(&label.len()) {
+            return Vec::new();
+        }
+        octets.push(label.len() as u8);
+        octets.extend(label.as_bytes());
+    }
+    octets.push(0);
+    octets
+}
+
+/// When to advertise.
+#[derive(Clone, Debug)]
+pub struct Advertiser {
+    settings: Settings,
+    random: u64,
+    /// Advertisements of the start that are still to come.
+    initial: u8,
+    unsolicited_ms: u64,
+    solicited_ms: Option<u64>,
+    sent_ms: Option<u64>,
+}
+
+impl Advertiser {
+    /// Starts to advertise: the first message is due within half a second.
+    pub fn new(settings: Settings, seed: u64, now_ms: u64) -> Advertiser {
+        let (random, initial) = (seed, MAX_INITIAL_RTR_ADVERTISEMENTS);
+        let mut advertiser =
+            Advertiser { settings, random, initial, unsolicited_ms: now_ms, solicited_ms: None, sent_ms: None };
+        advertiser.unsolicited_ms = now_ms.saturating_add(advertiser.random_to(MAX_RA_DELAY_TIME_MS));
+        advertiser
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// New settings, which hosts are told as at a start.
+    pub fn reconfigure(&mut self, settings: Settings, now_ms: u64) {
+        if self.settings != settings {
+            self.settings = settings;
+            self.initial = MAX_INITIAL_RTR_ADVERTISEMENTS;
+            self.unsolicited_ms = self.earliest_ms(now_ms);
+        }
+    }
+
+    /// When [`poll`](Advertiser::poll) has something to send.
+    pub fn due_ms(&self) -> u64 {
+        self.solicited_ms.map_or(self.unsolicited_ms, |solicited| solicited.min(self.unsolicited_ms))
+    }
+
+    /// The message to send now, if it is time.
+    pub fn poll(&mut self, now_ms: u64) -> Option<Vec<u8>> {
+        if now_ms < self.due_ms() {
+            return None;
+        }
+        let max_ms = 1000 * u64::from(self.settings.interval_seconds);
+        // MinRtrAdvInterval (section 6.2.1).
+        let min_ms = if max_ms >= 9_000 { (max_ms / 100 * 33).max(MIN_DELAY_BETWEEN_RAS_MS) } else { max_ms };
+        let mut interval_ms = min_ms + self.random_to(max_ms - min_ms);
+        self.initial = self.initial.saturating_sub(1);
+        if self.initial > 0 {
+            interval_ms = interval_ms.min(MAX_INITIAL_RTR_ADVERT_INTERVAL_MS);
+        }
+        self.sent_ms = Some(now_ms);
+        self.solicited_ms = None;
+        self.unsolicited_ms = now_ms.saturating_add(interval_ms);
+        Some(self.settings.advertisement())
+    }
+
+    /// Plans the answer to a solicitation: one multicast for all that ask within half a second, three seconds after
+    /// the last advertisement at the earliest (section 6.2.6).
+    pub fn solicited(&mut self, now_ms: u64) {
+        let at_ms = self.earliest_ms(now_ms).saturating_add(self.random_to(MAX_RA_DELAY_TIME_MS));
+        if at_ms < self.due_ms() {
+            self.solicited_ms = Some(at_ms);
+        }
+    }
+
+    /// The last message: the router is no default router any more (section 6.2.5).
+    pub fn stop(&self) -> Vec<u8> {
+        self.settings.with_lifetime(0)
+    }
+
+    fn earliest_ms(&self, now_ms: u64) -> u64 {
+        self.sent_ms.map_or(now_ms, |sent| now_ms.max(sent.saturating_add(MIN_DELAY_BETWEEN_RAS_MS)))
+    }
+
+    /// A number from 0 to `max`, by SplitMix64.
+    fn random_to(&mut self, max: u64) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % (max + 1)
+    }
+}
+
+/// An ICMPv6 message as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// IPv6 source.
+    pub source: Ipv6Addr,
+    /// IPv6 destination.
+    pub destination: Ipv6Addr,
+    /// Of the IPv6 header.
+    pub hop_limit: u8,
+    /// From the ICMPv6 type on, without what follows the IPv6 payload.
+    pub message: &'a [u8],
+}
+
+/// Why a solicitation is dropped (RFC 4861 section 6.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// Another type or code.
+    Type,
+    /// It passed a router.
+    HopLimit,
+    /// Shorter than a solicitation.
+    Length,
+    /// The checksum is wrong.
+    Checksum,
+    /// An option of length 0, or one cut off.
+    Options,
+    /// The source is unspecified, but its link-layer address is given; or the source is a group.
+    Source,
+}
+
+/// Checks a router solicitation; `Ok` with the link-layer address that it gives, which neighbour discovery may keep.
+pub fn solicitation(received: Received<'_>) -> Result<Option<Mac>, Invalid> {
+    let Received { source, destination, hop_limit, message } = received;
+    if !message.starts_with(&[SOLICITATION, 0]) {
+        return Err(Invalid::Type);
+    }
+    if hop_limit != HOP_LIMIT {
+        return Err(Invalid::HopLimit);
+    }
+    let mut options = message.get(8..).ok_or(Invalid::Length)?;
+    if source.is_multicast() {
+        return Err(Invalid::Source);
+    }
+    if checksum(source, destination, message) != 0 {
+        return Err(Invalid::Checksum);
+    }
+    let mut link_layer = None;
+    while let [kind, units, ..] = *options {
+        let length = 8 * usize::from(units);
+        let option = options.get(2..length).ok_or(Invalid::Options)?;
+        if kind == OPTION_SOURCE_LINK_LAYER {
+            if source.is_unspecified() {
+                return Err(Invalid::Source);
+            }
+            let mac = option.try_into().ok().map(Mac::new);
+            link_layer = mac.filter(|mac| !mac.is_group() && *mac != Mac::ZERO);
+        }
+        options = &options[length..];
+    }
+    if options.is_empty() { Ok(link_layer) } else { Err(Invalid::Options) }
+}
+
+/// The ICMPv6 checksum of a message whose checksum field is 0; 0 when that field is right already.
+fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
+    let word = |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    let parts = [&source.octets()[..], &destination.octets(), message];
+    let sum: u64 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
+    let mut sum = sum + message.len() as u64 + u64::from(ICMPV6);
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}

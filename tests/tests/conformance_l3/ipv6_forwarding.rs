@@ -1,0 +1,133 @@
+//! What happens to an IPv6 packet on its way through (RFC 8200, RFC 4291, RFC 4443).
+
+use super::*;
+
+#[test]
+fn a_packet_goes_on_with_its_hop_limit_counted_down_and_nothing_else_changed() {
+    let mut lab = RouterLab::new(2);
+    for hop_limit in [2, 255] {
+        let frame = udp6(0, v6(1, 2), hop_limit, 30);
+        lab.send(0, &frame);
+        assert_eq!(lab.only(1), routed6(&frame, 1));
+    }
+    assert_eq!(lab.drops(), []);
+}
+
+#[test]
+fn a_hop_limit_that_runs_out_is_told_to_the_sender() {
+    let mut lab = RouterLab::new(2);
+    for hop_limit in [0, 1] {
+        let frame = udp6(0, v6(1, 2), hop_limit, 30);
+        lab.send(0, &frame);
+        let (from, to, kind, _, quoted) = icmp6(&lab.only(0));
+        assert_eq!((from, to, kind), (v6(0, 1), v6(0, 2), [3, 0]));
+        assert_eq!(quoted, frame[IP..]);
+    }
+}
+
+#[test]
+fn the_router_answers_echo_on_each_of_its_addresses_whatever_the_hop_limit() {
+    let mut lab = RouterLab::new(2);
+    for (to, hop_limit) in [(v6(0, 1), 64), (v6(1, 1), 1), (v6(0, 1), 0)] {
+        lab.send(0, &ping6(0, to, hop_limit));
+        let (from, _, kind, _, _) = icmp6(&lab.only(0));
+        assert_eq!((from, kind), (to, [129, 0]));
+    }
+}
+
+#[test]
+fn another_version_or_a_length_beyond_the_link_s_is_dropped() {
+    let mut lab = RouterLab::new(2);
+    let frame = udp6(0, v6(1, 2), 64, 8);
+    let mut version = frame.clone();
+    version[IP] = 0x45;
+    assert_dropped(&mut lab, &version, Drop::IpMalformed);
+    assert_dropped(&mut lab, &frame[..frame.len() - 1], Drop::IpMalformed);
+    assert_dropped(&mut lab, &frame[..IP + 39], Drop::IpMalformed);
+}
+
+#[test]
+fn padding_of_the_link_is_not_forwarded() {
+    let mut lab = RouterLab::new(2);
+    let frame = udp6(0, v6(1, 2), 64, 2);
+    let mut padded = frame.clone();
+    padded.resize(frame.len() + 7, 0xee);
+    lab.send(0, &padded);
+    assert_eq!(lab.only(1), routed6(&frame, 1));
+}
+
+#[test]
+fn unspecified_loopback_and_group_addresses_are_not_forwarded() {
+    let mut lab = RouterLab::new(2);
+    for address in ["::", "::1", "ff02::1", "ff0e::1"] {
+        let address = address.parse().unwrap();
+        assert_dropped(&mut lab, &udp6_from(0, address, v6(1, 2), 64, 8), Drop::IpMartian);
+        assert_dropped(&mut lab, &udp6(0, address, 64, 8), Drop::IpMartian);
+    }
+}
+
+#[test]
+fn a_link_local_destination_never_leaves_its_link() {
+    let mut lab = RouterLab::new(2);
+    assert_dropped(&mut lab, &udp6(0, "fe80::99".parse().unwrap(), 64, 8), Drop::IpMartian);
+}
+
+#[test]
+fn a_link_local_source_is_told_beyond_scope() {
+    let mut lab = RouterLab::new(2);
+    let source: Ipv6Addr = "fe80::ff:fe00:1".parse().unwrap();
+    let key = switch::table::neighbour::NeighbourKey::new(tests::lab::domain(1), source.into());
+    lab.host.add_neighbour(key, station(0)).unwrap();
+    lab.send(0, &udp6_from(0, source, v6(1, 2), 64, 8));
+    let (_, to, kind, _, _) = icmp6(&lab.only(0));
+    assert_eq!((to, kind), (source, [1, 2]));
+}
+
+#[test]
+fn without_a_route_the_sender_is_told_no_route() {
+    let mut lab = RouterLab::new(2);
+    lab.send(0, &udp6(0, "2001:db8::1".parse().unwrap(), 64, 8));
+    assert_eq!(icmp6(&lab.only(0)).2, [1, 0]);
+    lab.route6(0, "2001:db8::/33", NextHop::Unreachable);
+    lab.route6(0, "2001:db8:8000::/33", NextHop::Prohibited);
+    for (to, kind) in [("2001:db8::1", [1, 3]), ("2001:db8:8000::1", [1, 1])] {
+        lab.send(0, &udp6(0, to.parse().unwrap(), 64, 8));
+        assert_eq!(icmp6(&lab.only(0)).2, kind);
+    }
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_is_told_address_unreachable_after_three_questions() {
+    let mut lab = RouterLab::new(2);
+    lab.send(0, &udp6(0, v6(1, 9), 64, 8));
+    lab.advance_ms(4_000);
+    let asked = lab.take(1);
+    assert_eq!(asked.len(), 3);
+    assert_eq!(asked[0][..6], [0x33, 0x33, 0xff, 0, 0, 9], "the solicited-node group");
+    let told = lab.take(0);
+    assert_eq!((told.len(), icmp6(&told[0]).2), (1, [1, 3]));
+    lab.assert_no_frame_lost(0);
+}
+
+#[test]
+fn extension_headers_are_passed() {
+    let mut lab = RouterLab::new(2);
+    // Hop-by-hop with padding, destination options, a routing header, an unknown one.
+    for next in [0, 60, 43, 253] {
+        let mut frame = udp6(0, v6(1, 2), 64, 8);
+        frame.splice(IP + 40..IP + 40, [17, 0, 1, 4, 0, 0, 0, 0]);
+        frame[IP + 6] = next;
+        let len = (frame.len() - IP - 40) as u16;
+        frame[IP + 4..IP + 6].copy_from_slice(&len.to_be_bytes());
+        lab.send(0, &frame);
+        assert_eq!(lab.only(1), routed6(&frame, 1), "next header {next}");
+    }
+}
+
+#[test]
+fn a_jumbogram_is_dropped() {
+    let mut lab = RouterLab::new(2);
+    let mut frame = udp6(0, v6(1, 2), 64, 8);
+    frame[IP + 4..IP + 7].fill(0);
+    assert_dropped(&mut lab, &frame, Drop::IpMalformed);
+}
