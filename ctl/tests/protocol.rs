@@ -26,6 +26,8 @@ fn web0() -> PortStatus {
         tx_bytes: 120,
         drops: BTreeMap::from([("own_port".into(), 3)]),
         trunk: BTreeMap::new(),
+        address: Vec::new(),
+        vrf: None,
         ifindex: 7,
         mac: Some("02:00:00:00:00:07".parse().unwrap()),
         workers: vec![0],
@@ -157,6 +159,7 @@ fn requests_letter_by_letter() {
         bridge: None,
         trunk: BTreeMap::from([(10, "blue".into())]),
         settings: PortSettings { isolated: Some(true), ..PortSettings::default() },
+        ..AddPort::default()
     };
     assert_eq!(
         line(&RequestLine::new(2, Request::AddPort(add))),
@@ -273,7 +276,7 @@ fn requests() -> impl Strategy<Value = Request> {
     let name = || prop::option::of(names());
     let vlan = || prop::option::of(0u16..=VLAN_MAX);
     let access = (names(), names(), settings()).prop_map(|(interface, bridge, settings)| {
-        Request::AddPort(AddPort { interface, bridge: Some(bridge), trunk: BTreeMap::new(), settings })
+        Request::AddPort(AddPort { interface, bridge: Some(bridge), settings, ..AddPort::default() })
     });
     let trunk = (names(), prop::collection::btree_set(1u16..=VLAN_MAX, 1..9)).prop_map(|(interface, vlans)| {
         let trunk = vlans.into_iter().map(|vlan| (vlan, format!("bridge{vlan}"))).collect();
