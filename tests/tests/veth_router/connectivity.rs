@@ -146,8 +146,8 @@ fn subnets_reach_each_other_and_vrfs_do_not_with_tx_off() {
 fn linux_router(lab: &mut Lab, subnet: u8, end: &str, server: &Namespace, cable: &str) -> Container {
     let router = lab.member(subnet, end, &Link::default());
     forward(router.space());
-    let (here, there) = (v4(subnet + 30, 1), v4(subnet + 30, 2));
-    let (here_v6, there_v6) = (v6(subnet + 30, 1), v6(subnet + 30, 2));
+    let (here, there) = (v4(subnet + 60, 1), v4(subnet + 60, 2));
+    let (here_v6, there_v6) = (v6(subnet + 60, 1), v6(subnet + 60, 2));
     let name = server.name();
     router.space().ip_batch(&format!(
         "link add {cable} type veth peer name {cable} netns {name}\nlink set {cable} up\n\
@@ -247,7 +247,7 @@ fn a_stream_between_subnets_loses_nothing_and_keeps_its_order() {
     let router = Router::start(&lab, &[net("one", 1, &["a0"]), net("two", 2, &["c0"])], &[], "");
     [&a, &c].into_iter().for_each(wait_gateway);
     wait_reachable(&a, c.v4());
-    let stream = Stream::start(&a, &c, 20_000);
+    let stream = Stream::start(&a, &c, 2_000);
     std::thread::sleep(stretched(Duration::from_millis(700)));
     let (sent, received) = stream.stop();
     assert!(
