@@ -296,7 +296,8 @@ fn leases_outlive_the_switch() {
 /// A store that is none: set aside whole, said, and leasing goes on.
 fn damaged_store_is_set_aside(lab: &Lab, host: &mut RawHost) {
     let state = lab.files().join("state");
-    let files = || -> Vec<_> { fs::read_dir(&state).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
+    let files =
+        || -> Vec<_> { fs::read_dir(&state).into_iter().flatten().flatten().map(|entry| entry.path()).collect() };
     let [store] = &files()[..] else { panic!("one file of state, not {:?}", files()) };
     let rubbish = b"this was never a store of leases".repeat(200);
     fs::write(store, &rubbish).expect("a file can be written");

@@ -153,7 +153,7 @@ fn questions_for_known_neighbours_are_not_flooded_where_suppressed() {
         for target in [known.v4(), known.v6()] {
             forget_neighbours(asker);
             let capture = Capture::start(third);
-            assert_eq!(ping(asker, target, 56, 2), 2, "{target}");
+            wait_reachable(asker, target);
             // A question for nobody known is asked of everybody.
             let nobody = if target.is_ipv4() { v4(2, 99).into() } else { IpAddr::from(v6(2, 99)) };
             if !heard {
