@@ -7,6 +7,14 @@ use crate::random::SUBNETS;
 
 /// Why switchd and the kernel's router may differ on this frame; `None` where they must not.
 pub fn listed(frame: &[u8]) -> Option<&'static str> {
+    let group = frame.first()? & 1 != 0;
+    let to = match frame.get(12..14)? {
+        [0x08, 0x00] => frame.get(IP + 16..IP + 20),
+        _ => frame.get(IP + 24..IP + 40),
+    };
+    if group && to.is_some_and(is_to_router) {
+        return Some("the kernel takes one host's packet out of a frame to many; RFC 1122 3.3.6 says not to");
+    }
     match frame.get(12..14)? {
         [0x08, 0x00] => listed_v4(frame.get(IP..)?),
         [0x86, 0xdd] => listed_v6(frame.get(IP..)?),
