@@ -1,7 +1,7 @@
 //! Packets that the kernel's router treats otherwise by design, each with its reason.
 
 use tests::net::packets::{ICMP, ICMPV6, IP, TCP};
-use tests::net::router::{gateway_v4, gateway_v6};
+use tests::net::router::{gateway_v4, gateway_v6, v4};
 
 use crate::random::SUBNETS;
 
@@ -81,6 +81,16 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
     if destination == [0; 16] {
         return Some("the kernel tells senders to :: that there is no route; RFC 4291 2.5.2: no such destination");
     }
+    if source == [0; 16] {
+        return Some(
+            "the kernel sends packets from :: back to the link they come from; RFC 4291 2.5.2: never forwarded",
+        );
+    }
+    if destination[0] == 0xfe && destination[1] >> 6 == 2 {
+        return Some(
+            "the kernel looks for link-local destinations, or tells that it has none; RFC 4291 2.5.6: no router's",
+        );
+    }
     if site_local(source) || site_local(destination) {
         return Some("the kernel knows site-local addresses, which RFC 3879 abolished");
     }
@@ -89,6 +99,10 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
         if mapped {
             return Some("the kernel drops packets with IPv4-mapped addresses");
         }
+    }
+    if header[6] == 44 && packet.get(42..44)? >= &[0, 8][..] && matches!(packet.get(40), Some(&(ICMPV6 | 0 | 43 | 60)))
+    {
+        return Some("the kernel tells of later fragments of ICMPv6, which may be of errors (RFC 4443 2.4 (e.1))");
     }
     if header[6] == 0 && !plain_hop_by_hop(packet.get(40..)?) {
         return Some("the kernel reads hop-by-hop options; RFC 8200 section 4 lets a router pass them unread");

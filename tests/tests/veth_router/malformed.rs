@@ -1,7 +1,8 @@
 //! One packet at a time, sound or not, and the one right answer to each: a table, packets checked to the byte.
 //!
-//! Senders live behind host A, where their ICMP errors go, each with an address of its own: errors to one receiver are
-//! limited. What must not be answered is proved by what is sent after it: a packet to B and an echo by the switch.
+//! Senders live behind host A, where their ICMP errors go, each with an address of its own (a /64 for IPv6): errors
+//! to one receiver are limited. What must not be answered is proved by what is sent after it: a packet to B, one out
+//! of TTL, and an echo request.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -43,7 +44,7 @@ impl Table {
         let [high, low] = (self.cases.len() as u16 + 1).to_be_bytes();
         let from = match to {
             IpAddr::V4(_) => IpAddr::from([10, 101, high, low]),
-            IpAddr::V6(_) => IpAddr::from([0xfd65, 0, 0, 0, 0, 0, 0, self.cases.len() as u16 + 1]),
+            IpAddr::V6(_) => IpAddr::from([0xfd65, 0, 0, self.cases.len() as u16 + 1, 0, 0, 0, 1]),
         };
         Ends { macs: [gateway_mac(1), A_MAC], ips: (from, to) }
     }
@@ -439,7 +440,7 @@ ether = Ether(dst=sys.argv[1], src=sys.argv[2])
 def v4(**fields):
     return ether / IP(**{**dict(src="10.101.0.1", dst="10.2.0.2", id=0x1234, flags="DF", ttl=64), **fields})
 def v6(**fields):
-    return ether / IPv6(**{**dict(src="fd65::1", dst="fd00:2::2", hlim=64), **fields})
+    return ether / IPv6(**{**dict(src="fd65:0:0:1::1", dst="fd00:2::2", hlim=64), **fields})
 udp, data = UDP(sport=4000, dport=5000), Raw(b"a payload of some length")
 # As in the sound packet, whatever is wrong with the header before it.
 fixed = UDP(sport=4000, dport=5000, len=32, chksum=Ether(bytes(v4() / udp / data))[UDP].chksum)

@@ -23,7 +23,8 @@ pub fn sender(version: u8, subnet: usize, number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
     match version {
         4 => Ipv4Addr::new(10, 101 + subnet as u8, high, low).into(),
-        _ => Ipv6Addr::new(0xfd64, subnet as u16 + 1, 0, 0, 0, 0, 0, number).into(),
+        // A /64 each: the switch counts errors by those.
+        _ => Ipv6Addr::new(0xfd64, subnet as u16 + 1, 0, number, 0, 0, 0, 1).into(),
     }
 }
 
