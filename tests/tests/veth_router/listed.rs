@@ -3,7 +3,7 @@
 use tests::net::packets::{ICMP, ICMPV6, IP, TCP};
 use tests::net::router::{gateway_v4, gateway_v6, v4};
 
-use crate::random::SUBNETS;
+use crate::random::{MTU, SUBNETS};
 
 /// Why switchd and the kernel's router may differ on this frame; `None` where they must not.
 pub fn listed(frame: &[u8]) -> Option<&'static str> {
@@ -37,11 +37,19 @@ fn listed_v4(packet: &[u8]) -> Option<&'static str> {
             "the kernel forwards class E, 0/8 and link-local addresses; RFC 1812 5.3.7, RFC 3927 7 say not to",
         );
     }
+    let shared = |address: &[u8]| (1..=SUBNETS as u8).any(|number| address == v4(number, 255).octets());
+    if shared(source) {
+        return Some("the kernel sends errors to a subnet's broadcast address; RFC 1812 4.3.2.7 says not to");
+    }
     if words > 5 && !plain_options(packet.get(20..words * 4)?) {
         return Some(
             "the kernel answers malformed options with an error and fills in routes and times; switchd leaves \
                      options to the end systems, but for source routes",
         );
+    }
+    let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    if words > 5 && header[6] & 0x40 == 0 && length > MTU[SUBNETS - 1] {
+        return Some("the kernel blanks options that are not to be copied to later fragments; RFC 791 leaves them out");
     }
     if is_to_router(destination) {
         let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
@@ -61,7 +69,8 @@ fn plain_options(mut options: &[u8]) -> bool {
     while let [kind, rest @ ..] = options {
         let length = rest.first().map_or(0, |length| usize::from(*length));
         options = match (kind, length) {
-            (0, _) => return true,
+            // The kernel clears what is behind the end.
+            (0, _) => return rest.iter().all(|byte| *byte == 0),
             (1, _) => rest,
             (148, 4) if rest.get(1..3) == Some(&[0, 0]) => &rest[3..],
             (131 | 137, 7) if rest.get(1) == Some(&4) && rest.len() >= 6 => &rest[6..],
@@ -90,6 +99,9 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
         return Some(
             "the kernel looks for link-local destinations, or tells that it has none; RFC 4291 2.5.6: no router's",
         );
+    }
+    if destination[0] == 0xff && header[6] != 17 {
+        return Some("the kernel takes groups it is in from frames to it alone (RFC 6085); switchd does not yet");
     }
     if site_local(source) || site_local(destination) {
         return Some("the kernel knows site-local addresses, which RFC 3879 abolished");
@@ -123,7 +135,7 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
 /// Padding and router alert in a header of eight bytes.
 fn plain_hop_by_hop(header: &[u8]) -> bool {
     match header.get(1..8) {
-        Some([0, 1, 4, ..]) => true,
+        Some([0, 1, 4, padding @ ..]) => padding == [0; 4],
         Some([0, 5, 2, value @ ..]) => value == [0, 0, 1, 0],
         _ => false,
     }
