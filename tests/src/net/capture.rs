@@ -92,7 +92,10 @@ pub fn tshark_complaints(test: &str, frames: &[Vec<u8>], directory: &Path) -> Op
     });
     let done = output(command.args(["-T", "fields", "-e", "frame.number", "-e", "_ws.col.Info", "-Y", bad]));
     assert!(done.code == 0, "tshark failed: {}", done.stderr);
-    Some(done.stdout.lines().map(str::to_owned).collect())
+    // A zero checksum of TCP may be written as either zero of one's complement; switchd writes, as the kernel's own
+    // software does, the one that UDP must have, and tshark wants to see the other.
+    let other_zero = |line: &&str| line.contains("CHECKSUM 0xFFFF");
+    Some(done.stdout.lines().filter(|line| !other_zero(line)).map(str::to_owned).collect())
 }
 
 #[cfg(test)]

@@ -205,6 +205,8 @@ pub fn forward(space: &Namespace) {
         ("ipv6/conf/all/accept_dad", "0"),
         ("ipv6/conf/default/accept_dad", "0"),
         ("ipv4/icmp_ratelimit", "0"),
+        // Or it would spend what another limit of the same sender counts.
+        ("ipv4/icmp_ratemask", "0"),
         ("ipv6/icmp/ratelimit", "0"),
     ];
     keys.iter().for_each(|(key, value)| space.sysctl(key, value));

@@ -15,7 +15,7 @@ use tests::net::{Container, Lab, Link, Namespace, Switchd, full, slowness, stret
 
 /// Bytes of a TCP transfer.
 fn transfer_bytes() -> u64 {
-    if full() { 64 << 20 } else { (2 << 20) / u64::from(slowness()) }
+    if full() { 64 << 20 } else { (256 << 10) / u64::from(slowness()) }
 }
 
 /// Pings, datagrams and a TCP connection of both versions.
@@ -37,12 +37,17 @@ fn reaches(from: &Container, to: &Container) {
 /// Neither pings nor datagrams of either version.
 fn does_not_reach(from: &Container, to: &Container) {
     let names = format!("{} to {}", from.host_end(), to.host_end());
-    for (own, target) in [(from.v4(), to.v4()), (from.v6(), to.v6())] {
-        let echo = UdpEcho::start(to, target);
-        let socket = udp_to(from, own, echo.address());
-        assert_eq!(ping(from, target, 56, 1), 0, "pings, {names}, {target}");
-        assert!(udp_round_trip(&socket, 64, 1).is_none(), "UDP, {names}, {target}");
-    }
+    std::thread::scope(|scope| {
+        for (own, target) in [(from.v4(), to.v4()), (from.v6(), to.v6())] {
+            let names = &names;
+            scope.spawn(move || assert_eq!(ping(from, target, 56, 1), 0, "pings, {names}, {target}"));
+            scope.spawn(move || {
+                let echo = UdpEcho::start(to, target);
+                let socket = udp_to(from, own, echo.address());
+                assert!(udp_round_trip(&socket, 64, 1).is_none(), "UDP, {names}, {target}");
+            });
+        }
+    });
 }
 
 fn assert_no_checksum_errors(containers: &[&Container]) {

@@ -10,7 +10,7 @@ use tests::net::capture::{Capture, tshark_complaints};
 use tests::net::packets::{self, Ends, IP, ip_length};
 use tests::net::process::{installed, wait_for};
 use tests::net::router::{Net, RawHost, config, gateway_mac, gateway_v4, net, v4};
-use tests::net::{Container, Lab, Link, Switchd, skipped, stretched};
+use tests::net::{Container, Lab, Link, Switchd, full, skipped, stretched};
 
 use crate::dhcp_clients::{Client, Make};
 
@@ -109,7 +109,8 @@ fn clients(test: &str, lab: &mut Lab) -> Vec<Client> {
     clients
 }
 
-/// The hooks and the options of these tests are right: another server does as they expect.
+/// The hooks and the options of these tests are right: another server does as they expect. It takes its
+/// time, so not every client each time.
 #[test]
 fn clients_understand_the_server_of_busybox() {
     let test = "clients_understand_the_server_of_busybox";
@@ -119,7 +120,10 @@ fn clients_understand_the_server_of_busybox() {
     }
     // The number of the static lease is nobody's here.
     let _ = (lab.space(), lab.space());
-    let clients = clients(test, &mut lab);
+    let mut clients = clients(test, &mut lab);
+    if !full() {
+        clients.truncate(1);
+    }
     let ends: Vec<&str> = clients.iter().map(|client| client.container.host_end()).collect();
     tests::net::router::linux(&lab, &[net("one", 1, &ends)]);
     let leases = lab.files().join("leases");

@@ -1,7 +1,7 @@
 //! Packets that the kernel's router treats otherwise by design, each with its reason.
 
 use tests::net::packets::{ICMP, ICMPV6, IP, TCP};
-use tests::net::router::{gateway_v4, gateway_v6, v4};
+use tests::net::router::{gateway_v4, gateway_v6, v4, v6};
 
 use crate::random::{MTU, SUBNETS};
 
@@ -15,11 +15,27 @@ pub fn listed(frame: &[u8]) -> Option<&'static str> {
     if group && to.is_some_and(is_to_router) {
         return Some("the kernel takes one host's packet out of a frame to many; RFC 1122 3.3.6 says not to");
     }
+    if to.is_some_and(is_unknown_neighbour) {
+        return Some("either router asks for an unknown neighbour, and gives it up, in its own time");
+    }
     match frame.get(12..14)? {
         [0x08, 0x00] => listed_v4(frame.get(IP..)?),
         [0x86, 0xdd] => listed_v6(frame.get(IP..)?),
         _ => None,
     }
+}
+
+/// To a subnet of the router, but neither to it nor to the host there nor to all: resolving that takes each its time.
+fn is_unknown_neighbour(to: &[u8]) -> bool {
+    let known = |number: u8| match to.len() {
+        4 => [v4(number, 1), v4(number, 255), v4(number, 0)].iter().any(|address| to == address.octets()),
+        _ => to == v6(number, 1).octets(),
+    };
+    let near = |number: u8| match to.len() {
+        4 => to[..3] == v4(number, 0).octets()[..3],
+        _ => to[..8] == v6(number, 0).octets()[..8],
+    };
+    (1..=SUBNETS as u8).any(|number| near(number) && !known(number)) && !is_to_router(to)
 }
 
 /// To one of the router's own addresses.

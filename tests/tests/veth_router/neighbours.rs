@@ -1,4 +1,4 @@
-//! Neighbours on real links: duplicate addresses, hosts that move, who is asked and who answers, states over time, scans.
+//! Neighbours on real links: duplicate addresses, hosts that move, who is asked and who answers, states, scans.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};

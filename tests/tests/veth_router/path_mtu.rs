@@ -58,12 +58,16 @@ fn tools_see_the_switch_and_a_linux_router_at_their_hops() {
         (a.v4(), [v4(60, 1).into(), gateway_v4(2).into(), a.v4()]),
         (a.v6(), [v6(60, 1).into(), gateway_v6(2).into(), a.v6()]),
     ];
-    for (from, target, path) in
-        there.iter().map(|(to, path)| (&a, to, path)).chain(back.iter().map(|(to, path)| (&server, to, path)))
-    {
-        wait_reachable(from, *target);
-        sees_path(test, from, *target, &path.map(|hop| hop.to_string()));
-    }
+    let ways = there.iter().map(|(to, path)| (&a, *to, path)).chain(back.iter().map(|(to, path)| (&server, *to, path)));
+    std::thread::scope(|scope| {
+        for (from, target, path) in ways {
+            let path = path.map(|hop| hop.to_string());
+            scope.spawn(move || {
+                wait_reachable(from, target);
+                sees_path(test, from, target, &path);
+            });
+        }
+    });
     router.stop();
 }
 
