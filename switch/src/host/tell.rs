@@ -16,6 +16,9 @@ use crate::table::next_hop::NextHop;
 
 const ICMP: u8 = 1;
 
+/// Behind it is nothing to recognise (RFC 8200 4.7).
+const NO_NEXT_HEADER: u8 = 59;
+
 /// An IP packet, version told by its first four bits.
 fn version(packet: &[u8]) -> Option<u8> {
     packet.first().map(|byte| byte >> 4)
@@ -160,7 +163,7 @@ impl Host {
             Some(IpAddr::V6(own)) => {
                 let what = match packet.get(6) {
                     Some(&UDP) if udp_is_sound(packet, ETHERTYPE_IPV6) => icmp6::Error::PortUnreachable,
-                    Some(&(TCP | UDP | ICMPV6)) | None => return false,
+                    Some(&(TCP | UDP | ICMPV6 | NO_NEXT_HEADER)) | None => return false,
                     // The number stands at octet 6 (RFC 4443 3.4).
                     Some(_) => icmp6::Error::UnknownNextHeader(6),
                 };

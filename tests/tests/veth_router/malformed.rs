@@ -248,6 +248,13 @@ fn routes(table: &mut Table) {
         table.change("a closed port of the router", to, port, |_| {});
         let frame = packets::ip(&table.ends(to), 253, PAYLOAD);
         table.add("a protocol that the router does not speak", frame, protocol);
+        if to.is_ipv6() {
+            let frame = packets::ip(&table.ends(to), 59, PAYLOAD);
+            table.add("no next header", frame, Nothing);
+        }
+        let mut broken = udp(&table.ends(to), PORTS, PAYLOAD);
+        *broken.last_mut().expect("a payload") ^= 1;
+        table.add("a damaged datagram to the router", broken, Nothing);
         let frame = packets::tcp(&table.ends(to), PORTS, Some(1460), b"");
         table.add("a TCP connection to the router", frame, Nothing);
     }
@@ -291,6 +298,11 @@ fn headers_v6(table: &mut Table) {
         let mut echo = packets::echo_request(&table.ends(gateway_v6(1).into()), 1, 2, PAYLOAD);
         echo[IP + 7] = hops;
         table.add(&format!("an echo request to the router, hop limit {hops}"), echo, Message(129, 0));
+    }
+    for to in [b4(), gateway_v4(1).into(), b6(), gateway_v6(1).into()] {
+        let mut echo = packets::echo_request(&table.ends(to), 1, 2, PAYLOAD);
+        echo[..6].fill(0xff);
+        table.add(&format!("an echo request to {to} in a frame to all"), echo, Nothing);
     }
     let mut broken = packets::echo_request(&table.ends(gateway_v6(1).into()), 1, 2, PAYLOAD);
     broken[IP + 43] ^= 1;
