@@ -1,5 +1,5 @@
-//! What the switch as a host says with ICMP: answers to echo requests, errors to senders, redirects; and how a packet of its
-//! own finds its way (RFC 1812 4.3, RFC 4443).
+//! What the switch as a host says with ICMP: answers to echo requests, errors to senders, redirects; and how a packet
+//! of its own finds its way (RFC 1812 4.3, RFC 4443).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

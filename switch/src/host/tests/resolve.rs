@@ -1,4 +1,5 @@
-//! From a packet without a destination MAC address to one with it: the state machine of RFC 4861 section 7.3, queues, next hops.
+//! From a packet without a destination MAC address to one with it: the state machine of RFC 4861 section 7.3, queues,
+//! next hops.
 
 use super::frames::{arp_reply, arp_request, packet, read_arp, read_ip};
 use super::*;
