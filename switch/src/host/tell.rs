@@ -73,8 +73,9 @@ impl Host {
         let lost = match about {
             About::Local if self.echo(domain, packet) || self.refuse(domain, packet) => None,
             About::Local => Some(Drop::HostIgnored),
+            // Of groups, only those of IPv6 are asked (RFC 1122 3.2.2.6: a broadcast echo request may be ignored).
             About::Heard => {
-                self.echo(domain, packet);
+                let _ = version(packet) == Some(6) && self.echo(domain, packet);
                 None
             }
             About::Complaint(_) if to_many => None,

@@ -7,6 +7,7 @@ mod ipv4_forwarding;
 mod ipv4_validation;
 mod ipv6_forwarding;
 mod mtu;
+mod neighbours;
 mod redirects;
 mod vrf;
 
