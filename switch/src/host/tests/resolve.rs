@@ -194,6 +194,19 @@ fn a_next_hop_is_asked_for_ahead_of_traffic_and_again_as_long_as_it_is_one() {
 }
 
 #[test]
+fn a_next_hop_that_is_forgotten_again_and_again_is_asked_for_once_a_second() {
+    let mut bed = Bed::new();
+    bed.host.hold(key(1, HOST)).unwrap();
+    let mut asked = 0;
+    for _ in 0..200 {
+        assert!(bed.host.remove_neighbour(key(1, HOST)));
+        bed.pass(50);
+        asked += bed.sent().len();
+    }
+    assert!((9..=11).contains(&asked), "{asked} questions in ten seconds");
+}
+
+#[test]
 fn a_next_hop_that_stops_answering_is_asked_for_everywhere_at_once() {
     let mut bed = Bed::new();
     let slot = bed.host.hold(key(1, HOST)).unwrap();
