@@ -62,9 +62,12 @@ impl Services {
     pub fn configure(&mut self, interfaces: &BTreeMap<DomainId, Interface>, now_ns: u64) -> Vec<LastWords> {
         let (unix_s, now_ms) = (self.unix_s(now_ns), now_ns / MS);
         let wanted = |domain: &DomainId| interfaces.get(domain).and_then(|interface| interface.dhcp.as_ref());
-        for (_, server) in self.servers.extract_if(.., |domain, server| {
+        let is_lost = |domain: &DomainId, server: &dhcp::Server| {
             wanted(domain).is_none_or(|settings| settings.bridge != server.settings().bridge)
-        }) {
+        };
+        let lost: Vec<DomainId> =
+            self.servers.iter().filter(|(domain, server)| is_lost(domain, server)).map(|(domain, _)| *domain).collect();
+        for server in lost.iter().filter_map(|domain| self.servers.remove(domain)) {
             let leases = server.leases().cloned().collect();
             self.leases.insert(server.settings().bridge.clone(), leases);
         }
@@ -82,8 +85,12 @@ impl Services {
             self.dirty = true;
         }
         let is_over = |domain: &DomainId| interfaces.get(domain).is_none_or(|interface| interface.ra.is_none());
-        let ended = self.advertisers.extract_if(.., |domain, _| is_over(domain));
-        let ended = ended.map(|(domain, last)| (domain, last.settings().source, last.stop())).collect();
+        let over: Vec<DomainId> = self.advertisers.keys().filter(|domain| is_over(domain)).copied().collect();
+        let ended = over.into_iter().filter_map(|domain| {
+            let last = self.advertisers.remove(&domain)?;
+            Some((domain, last.settings().source, last.stop()))
+        });
+        let ended = ended.collect();
         for (domain, interface) in interfaces {
             let Some(settings) = interface.ra.clone() else { continue };
             let seed = self.seed ^ domain.index() as u64;
@@ -126,7 +133,8 @@ pub(super) fn dhcp_payload(packet: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
         return None;
     }
     let len = usize::from(u16::from_be_bytes(*datagram.get(4..)?.first_chunk()?));
-    Some((Ipv4Addr::from(*header.last_chunk::<4>()?), datagram.get(UDP_HEADER..len)?))
+    let payload = datagram.get(UDP_HEADER..).filter(|_| len == datagram.len())?;
+    Some((Ipv4Addr::from(*header.last_chunk::<4>()?), payload))
 }
 
 impl Host {

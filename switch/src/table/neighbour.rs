@@ -1,8 +1,8 @@
 //! Who has which MAC address on a router's interface (ARP and ND), as the packet path reads it.
 //!
-//! One thread at a time writes (the switch as a host, under its lock); workers read without a lock and write nothing but one
-//! flag. A neighbour has a slot, which next hops refer to by number, and is found by its address through an index of
-//! slot numbers with open addressing. A reader may miss an entry that is being moved in the index: such a
+//! One thread at a time writes (the switch as a host, under its lock); workers read without a lock and write nothing
+//! but one flag. A neighbour has a slot, which next hops refer to by number, and is found by its address through an
+//! index of slot numbers with open addressing. A reader may miss an entry that is being moved in the index: such a
 //! packet goes the way of an unresolved one, which knows better.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

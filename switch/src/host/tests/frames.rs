@@ -169,6 +169,12 @@ pub fn read_nd(bytes: &[u8]) -> Said {
     assert_eq!((ip.header().hop_limit(), icmp.code_u8()), (255, 0));
     assert!(icmp.is_checksum_valid(src.octets(), dst.octets()));
     let message = icmp.slice();
+    if message[0] == 134 {
+        // What the advertisement of a router says is tested where it is made.
+        let (dst_mac, src_mac) =
+            (Mac::new(*bytes.first_chunk().unwrap()), Mac::new(*bytes[6..].first_chunk().unwrap()));
+        return Said { dst_mac, src_mac, src, dst, kind: 134, flags: 0, target: dst, option: None };
+    }
     let target: [u8; 16] = *message[8..].first_chunk().unwrap();
     let option = message.get(24..32).map(|option| {
         assert_eq!(option[1], 1);
