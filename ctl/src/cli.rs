@@ -9,15 +9,16 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use ctl::client::{Client, ClientError, TIMEOUT_DEFAULT};
 use ctl::protocol::{
-    BridgeStatus, ConfigSection, Done, DropStatus, ErrorCode, FdbEntry, PortStatus, Request, VersionReport,
-    WorkerStatus,
+    BridgeStatus, ConfigSection, Done, DropStatus, ErrorCode, FdbEntry, LeaseEntry, NeighEntry, PortStatus, Request,
+    RouteAnswer, RouteEntry, VersionReport, WorkerStatus,
 };
 
-use args::{Args, Command};
+use args::{Args, Command, Routing};
 use tables::{Listing, View};
 
 mod args;
 mod columns;
+mod load;
 mod tables;
 mod watch;
 
@@ -30,6 +31,12 @@ enum Failure {
     /// The switch or the way to it: exit code 1, or 2 where the switch calls it wrong usage.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A file could not be read.
+    #[error("cannot read {0}: {1}")]
+    File(String, io::Error),
+    /// Lines of a file were refused; each was named.
+    #[error("{0}")]
+    Lines(String),
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -107,6 +114,11 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
     request.check().map_err(Failure::Usage)?;
     let view = View { all: args.command.shows_all(), detail: args.command.shows_one_port() };
     match request {
+        Request::ShowRoutes(_) if args.watch.is_none() => show_routes(args, request, out),
+        Request::ShowRoutes(_) => show::<RouteEntry>(args, request, view, out),
+        Request::RouteGet(_) => show::<RouteAnswer>(args, request, view, out),
+        Request::ShowNeigh(_) => show::<NeighEntry>(args, request, view, out),
+        Request::ShowDhcp { .. } => show::<LeaseEntry>(args, request, view, out),
         Request::ShowFdb(_) if args.watch.is_none() => show_fdb(args, request, out),
         Request::ShowFdb(_) => show::<FdbEntry>(args, request, view, out),
         Request::ShowPorts { .. } => show::<PortStatus>(args, request, view, out),
@@ -117,6 +129,10 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         _ if args.watch.is_some() => {
             Err(Failure::Usage(format!("--watch repeats show commands, not {}: leave it out", request.name())))
         }
+        Request::LoadRoutes(_) => match &args.command {
+            Command::Routing(Routing::LoadRoutes { file }) => load::run(&mut connect(args)?, file, args.json, out),
+            _ => act(args, request, out),
+        },
         Request::ShowConfig {} => show_config(args, request, out),
         Request::Version {} => version(args, request, out),
         _ => act(args, request, out),
@@ -161,6 +177,25 @@ fn show_fdb(args: &Args, request: Request, out: &mut dyn Write) -> Result<(), Fa
     table.end(&done, out)?;
     notes(&done);
     Ok(())
+}
+
+/// Lists routes as they come, for the same reason.
+fn show_routes(args: &Args, request: Request, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut client = connect(args)?;
+    let mut items = client.request::<RouteEntry>(request)?;
+    if args.json {
+        let mut writer = ArrayWriter::new(out);
+        for item in &mut items {
+            writer.push(&item?)?;
+        }
+        return writer.end();
+    }
+    let mut lines = tables::RouteLines::default();
+    for item in &mut items {
+        lines.push(&item?, out)?;
+    }
+    notes(&items.into_done());
+    Ok(lines.end(out)?)
 }
 
 fn show_config(args: &Args, request: Request, out: &mut dyn Write) -> Result<(), Failure> {

@@ -14,12 +14,18 @@ use serde::{Deserialize, Serialize};
 
 mod items;
 mod requests;
+mod routing;
 
 pub use items::{
     BridgeStatus, ConfigSection, DropStatus, FdbEntry, FdbKind, Item, PortState, PortStatus, VersionReport,
     WorkerState, WorkerStatus,
 };
 pub use requests::{AddFdb, AddPort, DelFdb, FdbFilter, FdbFlush, PortSettings, Request, VLAN_MAX};
+pub use routing::{
+    AddNeigh, AddRoute, DelNeigh, DelRoute, Flow, Hop, LeaseEntry, LoadError, LoadRoutes, NeighEntry, NeighFilter,
+    NeighState, RouteAnswer, RouteEntry, RouteFilter, RouteGet, RouteHop, RouteNeighbour, RouteOrigin, RouteType,
+    WEIGHT_MAX,
+};
 
 /// The version both ends must share. It changes when a request or a documented key changes meaning; new
 /// commands and new item keys do not change it.

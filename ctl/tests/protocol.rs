@@ -26,6 +26,8 @@ fn web0() -> PortStatus {
         tx_bytes: 120,
         drops: BTreeMap::from([("own_port".into(), 3)]),
         trunk: BTreeMap::new(),
+        address: Vec::new(),
+        vrf: None,
         ifindex: 7,
         mac: Some("02:00:00:00:00:07".parse().unwrap()),
         workers: vec![0],
@@ -157,6 +159,7 @@ fn requests_letter_by_letter() {
         bridge: None,
         trunk: BTreeMap::from([(10, "blue".into())]),
         settings: PortSettings { isolated: Some(true), ..PortSettings::default() },
+        ..AddPort::default()
     };
     assert_eq!(
         line(&RequestLine::new(2, Request::AddPort(add))),
@@ -233,6 +236,37 @@ fn refusals_say_what_to_change() {
             "00:00:00:00:00:00 is not the address of a station: use an individual (unicast) MAC address",
         ),
         (
+            r#"{"add-route":{"to":"10.9.0.1/16","via":[{"to":"10.0.0.1"}]}}"#,
+            "10.9.0.1/16 has bits set behind its length: write 10.9.0.0/16",
+        ),
+        (
+            r#"{"add-route":{"to":"10.9.0.0/16"}}"#,
+            "route 10.9.0.0/16 leads nowhere: give a next hop with --via, or blackhole, unreachable or prohibit with --type",
+        ),
+        (
+            r#"{"add-route":{"to":"10.9.0.0/16","type":"local"}}"#,
+            "routes of type local come with interfaces: give one an address",
+        ),
+        (
+            r#"{"add-route":{"to":"10.9.0.0/16","via":[{"to":"10.0.0.1","weight":257}]}}"#,
+            "next hop 10.0.0.1 has weight 257: use 1 to 256",
+        ),
+        (r#"{"del-route":{"to":"ten"}}"#, "\"ten\" is not a prefix: write an address and a length, like 10.9.0.0/16"),
+        (r#"{"show-routes":{"vrf":"a b"}}"#, "\"a b\" is not a VRF name: use 1 to 63 letters, digits, '.', '_' or '-'"),
+        (r#"{"show-routes":{"family":5}}"#, "there is no IP version 5: use 4 or 6"),
+        (
+            r#"{"route-get":{"to":"10.0.0.1","from":"fd00::1"}}"#,
+            "fd00::1 and 10.0.0.1 are of different IP versions: no packet has both",
+        ),
+        (
+            r#"{"add-port":{"interface":"up0","address":["10.0.0.1/30"],"bridge":"pods"}}"#,
+            "port up0 cannot be routed and in a bridge: leave the address or the bridge out",
+        ),
+        (
+            r#"{"add-neigh":{"address":"10.0.0.1","mac":"01:00:00:00:00:00","bridge":"pods"}}"#,
+            "01:00:00:00:00:00 is not the address of a station: use an individual (unicast) MAC address",
+        ),
+        (
             r#"{"del-fdb":{"mac":"zz"}}"#,
             "bad request: 'zz' is not a MAC address: write six hex octets, like 02:42:ac:11:00:02",
         ),
@@ -269,11 +303,45 @@ fn settings() -> impl Strategy<Value = PortSettings> {
     )
 }
 
+/// Requests about routes and neighbours.
+fn routing() -> impl Strategy<Value = Request> {
+    let name = || prop::option::of(names());
+    let address = || any::<std::net::IpAddr>();
+    let prefix = || {
+        (any::<std::net::Ipv4Addr>(), 0u8..=32).prop_map(|(address, length)| {
+            let net = ipnet::Ipv4Net::new(address, length).unwrap();
+            net.trunc().to_string()
+        })
+    };
+    let hop = (address(), 1u16..=WEIGHT_MAX).prop_map(|(to, weight)| Hop { to, weight });
+    prop_oneof![
+        (name(), prop::option::of(prefix()), prop::option::of(address())).prop_map(|(vrf, prefix, via)| {
+            Request::ShowRoutes(RouteFilter { vrf, prefix, via, ..RouteFilter::default() })
+        }),
+        (address(), name()).prop_map(|(to, vrf)| Request::RouteGet(RouteGet { to, vrf, from: None, flow: None })),
+        (prefix(), prop::collection::vec(hop, 1..5), name(), name()).prop_map(|(to, via, interface, vrf)| {
+            Request::AddRoute(AddRoute { to, via, kind: None, interface, vrf })
+        }),
+        (prefix(), name()).prop_map(|(to, vrf)| Request::DelRoute(DelRoute { to, vrf })),
+        (any::<u64>(), ".{0,80}").prop_map(|(first_line, text)| Request::LoadRoutes(LoadRoutes { first_line, text })),
+        (name(), prop::option::of(prop::sample::select(NeighState::ALL.to_vec())))
+            .prop_map(|(bridge, state)| Request::ShowNeigh(NeighFilter { bridge, state })),
+        (address(), macs(), names()).prop_map(|(address, mac, bridge)| Request::AddNeigh(AddNeigh {
+            address,
+            mac,
+            bridge
+        })),
+        (address(), name()).prop_map(|(address, bridge)| Request::DelNeigh(DelNeigh { address, bridge })),
+        name().prop_map(|bridge| Request::FlushNeigh { bridge }),
+        name().prop_map(|bridge| Request::ShowDhcp { bridge }),
+    ]
+}
+
 fn requests() -> impl Strategy<Value = Request> {
     let name = || prop::option::of(names());
     let vlan = || prop::option::of(0u16..=VLAN_MAX);
     let access = (names(), names(), settings()).prop_map(|(interface, bridge, settings)| {
-        Request::AddPort(AddPort { interface, bridge: Some(bridge), trunk: BTreeMap::new(), settings })
+        Request::AddPort(AddPort { interface, bridge: Some(bridge), settings, ..AddPort::default() })
     });
     let trunk = (names(), prop::collection::btree_set(1u16..=VLAN_MAX, 1..9)).prop_map(|(interface, vlans)| {
         let trunk = vlans.into_iter().map(|vlan| (vlan, format!("bridge{vlan}"))).collect();
@@ -305,6 +373,7 @@ fn requests() -> impl Strategy<Value = Request> {
         (name(), name(), vlan(), any::<bool>()).prop_map(|(bridge, port, vlan, include_static)| {
             Request::FlushFdb(FdbFlush { bridge, port, vlan, include_static })
         }),
+        routing(),
         prop::sample::select(vec![
             Request::ShowBridges {},
             Request::ShowWorkers {},

@@ -55,6 +55,12 @@ fn entry(number: u64) -> Value {
            "age_seconds": number})
 }
 
+fn route(number: u64) -> Value {
+    let prefix = format!("10.{}.{}.0/24", number >> 8 & 255, number & 255);
+    json!({"prefix": prefix, "vrf": "default", "type": "unicast", "origin": "static", "active": true,
+           "next_hops": [{"via": "10.0.0.9", "interface": "pods", "weight": 1, "active": true}]})
+}
+
 fn answer(line: &Value) -> String {
     let id = &line["id"];
     assert_eq!(line["version"], 1);
@@ -82,6 +88,21 @@ fn answer(line: &Value) -> String {
         "flush-fdb" => items(vec![], json!({"affected": 12})),
         "del-port" => error("failed", "the kernel\nsaid no"),
         "set-port" => error("usage", "no such setting"),
+        "show-routes" if body["prefix"] == "10.0.0.0/8" => items((0..50_000).map(route).collect(), json!({})),
+        "show-routes" => items(vec![route(1)], json!({})),
+        "show-neigh" => items(
+            vec![json!({"address": "10.0.0.9", "bridge": "pods", "mac": null, "port": null, "state": "incomplete",
+                        "age_seconds": 1})],
+            json!({}),
+        ),
+        "load-routes" => {
+            let lines = body["text"].as_str().unwrap().lines().zip(body["first_line"].as_u64().unwrap()..);
+            let (bad, good): (Vec<_>, Vec<_>) = lines
+                .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'))
+                .partition(|(line, _)| line.starts_with("bad"));
+            let bad = bad.into_iter().map(|(line, number)| json!({"line": number, "message": line})).collect();
+            items(bad, json!({"affected": good.len()}))
+        }
         "reload" => error("version", "the client speaks protocol version 1, this switchd 2"),
         _ => items(vec![], json!({})),
     }
@@ -117,6 +138,50 @@ web0     -  02:00:00:00:00:02    2  dynamic  pods
     assert_eq!(serde_json::from_str::<Vec<Value>>(out(&big)).unwrap().len(), 50_000);
     let empty = fake.run("--json show-ports");
     assert_eq!(out(&empty), "[]\n");
+}
+
+#[test]
+fn routes_are_lines_or_json() {
+    let fake = Fake::start();
+    assert_eq!(out(&fake.run("show-routes")), "10.0.1.0/24 via 10.0.0.9 dev pods proto static\n1 route\n");
+    assert_eq!(serde_json::from_str::<Value>(out(&fake.run("--json show-routes"))).unwrap(), json!([route(1)]));
+    let big = fake.run("show-routes --prefix 10.0.0.0/8");
+    assert_eq!(out(&big).lines().count(), 50_001);
+    assert!(out(&fake.run("show-neigh")).contains("10.0.0.9  -    incomplete    1  pods    -\n"));
+    let wrong = fake.run("show-routes --prefix 10.0.0.1/8");
+    let message = "switchctl: 10.0.0.1/8 has bits set behind its length: write 10.0.0.0/8\n";
+    assert_eq!((wrong.status.code(), err(&wrong)), (Some(2), message));
+    let nowhere = fake.run("add-route 10.0.0.0/8");
+    assert!(err(&nowhere).contains("route 10.0.0.0/8 leads nowhere: give a next hop with --via"), "{}", err(&nowhere));
+}
+
+#[test]
+fn a_file_of_routes_is_sent_in_pieces_and_its_errors_are_named_by_line() {
+    let fake = Fake::start();
+    let file = fake.dir.path().join("routes");
+    // More than fits one request.
+    let text: String = (0..20_000u32)
+        .map(|n| {
+            if n == 15_000 { "bad one\n".to_owned() } else { format!("10.{}.{}.0/24 via 10.0.0.9\n", n >> 8, n & 255) }
+        })
+        .collect();
+    std::fs::write(&file, text).unwrap();
+    let output = fake.run(&format!("load-routes {}", file.display()));
+    assert_eq!(out(&output), "19999 routes added, until the next reload\n");
+    assert_eq!(err(&output), "switchctl: line 15001: bad one\nswitchctl: 1 line was refused\n");
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value =
+        serde_json::from_str(out(&fake.run(&format!("--json load-routes {}", file.display())))).unwrap();
+    assert_eq!(report, json!({"added": 19999, "errors": [{"line": 15001, "message": "bad one"}]}));
+
+    let mut child =
+        switchctl(&fake.socket(), "load-routes -").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"# none\r\n\n10.0.0.0/8 blackhole\r\n10.1.0.0/16 blackhole").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), out(&output)), (Some(0), "2 routes added, until the next reload\n"));
+    let missing = fake.run("load-routes /nonexistent");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(err(&missing).starts_with("switchctl: cannot read /nonexistent: No such file"), "{}", err(&missing));
 }
 
 #[test]

@@ -22,7 +22,12 @@ impl PortId {
         if index < PORTS_MAX { Some(PortId(index as u16)) } else { None }
     }
 
-    /// The index, below [`PORTS_MAX`].
+    /// The same, with [`PortId::ROUTER`] behind the last one.
+    pub const fn or_router(index: usize) -> Option<PortId> {
+        if index <= PORTS_MAX { Some(PortId(index as u16)) } else { None }
+    }
+
+    /// The index: below [`PORTS_MAX`], or equal to it for [`PortId::ROUTER`].
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -69,7 +74,7 @@ impl VrfId {
     }
 }
 
-/// A next hop of a route: an index below [`NEXT_HOPS_MAX`] into a table of the caller's, or [`NextHopId::NONE`].
+/// A next hop of routes: an index below [`NEXT_HOPS_MAX`]. Number 0 means that there is no route.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
 pub struct NextHopId(u32);
 
@@ -82,7 +87,7 @@ impl NextHopId {
         if index < NEXT_HOPS_MAX { Some(NextHopId(index as u32)) } else { None }
     }
 
-    /// The id in the low 24 bits of `bits`; higher bits are cut off.
+    /// The id in the low bits of `bits`; higher bits are cut off.
     pub const fn from_bits(bits: u32) -> NextHopId {
         NextHopId(bits & (NEXT_HOPS_MAX as u32 - 1))
     }

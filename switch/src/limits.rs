@@ -36,7 +36,8 @@ pub const DOMAINS_MAX: usize = 4094;
 /// Most VRFs, the default one included.
 pub const VRFS_MAX: usize = 64;
 
-/// Most different next hops of all routes, groups of them included. Number 0 is "no route".
+/// Most different next hops of all routes, groups of them included. Number 0 is "no route"; a leaf of the forwarding
+/// information base holds one in 24 bits.
 pub const NEXT_HOPS_MAX: usize = 65_536;
 
 /// Most next hops that traffic of one route is spread over.
@@ -159,6 +160,8 @@ const _: () = assert!(FILL_MIN <= FILL_CALM && FILL_CALM <= FILL_MAX);
 const _: () = assert!(PORTS_MAX < u16::MAX as usize && DOMAINS_MAX < 1 << 12);
 const _: () = assert!(FREE_LOCAL_MAX >= 2 * FREE_BATCH && FREE_BATCH <= BURST);
 const _: () = assert!(FRAMES_DEFAULT >= FRAMES_MIN && FRAMES_DEFAULT <= FRAMES_MAX);
-const _: () = assert!(VRFS_MAX <= 256 && NEXT_HOPS_MAX <= 1 << 24 && GROUP_SLOTS.is_power_of_two());
+const _: () = assert!(
+    VRFS_MAX <= 256 && NEXT_HOPS_MAX.is_power_of_two() && NEXT_HOPS_MAX <= 1 << 24 && GROUP_SLOTS.is_power_of_two()
+);
 const _: () = assert!(NEIGHBOURS_MAX.is_power_of_two() && GROUP_MEMBERS_MAX <= GROUP_SLOTS);
 const _: () = assert!(FDB_ENTRIES_DEFAULT <= FDB_ENTRIES_MAX);

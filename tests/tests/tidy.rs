@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("path", &["ids", "limits", "port", "stats", "table"]),
     ("worker", &["ids", "limits", "path", "port", "stats", "table"]),
     ("host", &["ids", "limits", "path", "port", "stats", "table", "worker"]),
-    ("control", &["config", "host", "ids", "limits", "port", "stats", "table", "worker"]),
+    ("control", &["config", "host", "ids", "limits", "path", "port", "stats", "table", "worker"]),
     ("main", &["config", "control", "host", "ids", "limits", "port", "table", "worker"]),
 ];
 

@@ -8,6 +8,10 @@ use clap_complete::Shell;
 use ctl::mac::Mac;
 use ctl::protocol::{AddFdb, AddPort, DelFdb, FdbFilter, FdbFlush, PortSettings, Request, SOCKET_DEFAULT};
 
+pub use routing::Routing;
+
+mod routing;
+
 /// Shortest pause of `--watch`, in seconds: what a control socket answers without being noticed.
 const WATCH_MIN: f64 = 0.1;
 
@@ -77,6 +81,12 @@ pub enum Command {
         /// Carry tagged frames of VLAN in this bridge; once for each VLAN.
         #[arg(long, value_name = "VLAN=BRIDGE", value_parser = trunk_member)]
         trunk: Vec<(u16, String)>,
+        /// Make it a routed port, in no bridge, with this address of the router; once for each address.
+        #[arg(long, value_name = "IP/LEN")]
+        address: Vec<String>,
+        /// Routing table of a routed port; the default one unless named.
+        #[arg(long, value_name = "NAME")]
+        vrf: Option<String>,
         #[command(flatten)]
         settings: Settings,
     },
@@ -127,11 +137,13 @@ pub enum Command {
         #[arg(long = "static")]
         include_static: bool,
     },
+    #[command(flatten)]
+    Routing(Routing),
     /// Read the configuration file again and apply what changed.
     ///
-    /// The running configuration becomes equal to the file. Ports and static addresses that were added at run time
-    /// and are not in the file are removed, and each is named in the answer; what is in both and equal is not
-    /// touched. Of a file with a mistake, nothing is applied.
+    /// The running configuration becomes equal to the file. Ports, static addresses and routes that were added at
+    /// run time and are not in the file are removed, and named in the answer (routes are counted); what is in both and
+    /// equal is not touched. Of a file with a mistake, nothing is applied.
     Reload,
     /// End switchd cleanly.
     Shutdown,
@@ -216,9 +228,9 @@ impl Command {
             Command::ShowWorkers => Request::ShowWorkers {},
             Command::ShowDrops { port, .. } => Request::ShowDrops { port },
             Command::ShowConfig => Request::ShowConfig {},
-            Command::AddPort { interface, bridge, trunk, settings } => {
+            Command::AddPort { interface, bridge, trunk, address, vrf, settings } => {
                 let trunk = trunk.into_iter().collect();
-                Request::AddPort(AddPort { interface, bridge, trunk, settings: (&settings).into() })
+                Request::AddPort(AddPort { interface, bridge, trunk, address, vrf, settings: (&settings).into() })
             }
             Command::DelPort { interface } => Request::DelPort { port: interface },
             Command::SetPort { interface, settings } => {
@@ -233,6 +245,7 @@ impl Command {
             Command::FlushFdb { place: Place { bridge, port, vlan }, include_static, .. } => {
                 Request::FlushFdb(FdbFlush { bridge, port, vlan, include_static })
             }
+            Command::Routing(routing) => routing.request(),
             Command::Reload => Request::Reload {},
             Command::Shutdown => Request::Shutdown {},
             Command::Version | Command::Completions { .. } => Request::Version {},
@@ -335,6 +348,35 @@ mod tests {
             ("del-fdb 02:00:00:00:00:01 --bridge pods", r#"{"del-fdb":{"mac":"02:00:00:00:00:01","bridge":"pods"}}"#),
             ("flush-fdb --dynamic --port web0", r#"{"flush-fdb":{"port":"web0"}}"#),
             ("flush-fdb --static", r#"{"flush-fdb":{"include_static":true}}"#),
+            (
+                "show-routes --vrf blue --prefix 10.0.0.0/8 --via 10.0.0.1 --type unicast -4",
+                r#"{"show-routes":{"vrf":"blue","prefix":"10.0.0.0/8","via":"10.0.0.1","type":"unicast","family":4}}"#,
+            ),
+            ("show-routes -6", r#"{"show-routes":{"family":6}}"#),
+            ("route-get 10.0.0.1", r#"{"route-get":{"to":"10.0.0.1"}}"#),
+            (
+                "route-get fd00::1 --from fd00::2 --tcp 1000:80 --vrf blue",
+                r#"{"route-get":{"to":"fd00::1","vrf":"blue","from":"fd00::2","flow":{"protocol":6,"sport":1000,"dport":80}}}"#,
+            ),
+            (
+                "add-route 10.9.0.0/16 --via 10.0.0.1,10.0.0.2*3 --dev pods --vrf blue",
+                r#"{"add-route":{"to":"10.9.0.0/16","via":[{"to":"10.0.0.1"},{"to":"10.0.0.2","weight":3}],
+                   "interface":"pods","vrf":"blue"}}"#,
+            ),
+            ("add-route ::/0 --type blackhole", r#"{"add-route":{"to":"::/0","type":"blackhole"}}"#),
+            ("del-route 10.9.0.0/16 --vrf blue", r#"{"del-route":{"to":"10.9.0.0/16","vrf":"blue"}}"#),
+            ("show-neigh --bridge pods --state stale", r#"{"show-neigh":{"bridge":"pods","state":"stale"}}"#),
+            (
+                "add-neigh 10.0.0.9 02:00:00:00:00:01 --bridge pods",
+                r#"{"add-neigh":{"address":"10.0.0.9","mac":"02:00:00:00:00:01","bridge":"pods"}}"#,
+            ),
+            ("del-neigh 10.0.0.9", r#"{"del-neigh":{"address":"10.0.0.9"}}"#),
+            ("flush-neigh --bridge pods", r#"{"flush-neigh":{"bridge":"pods"}}"#),
+            ("show-dhcp", r#"{"show-dhcp":{}}"#),
+            (
+                "add-port up0 --address 10.0.0.1/30 --vrf blue",
+                r#"{"add-port":{"interface":"up0","address":["10.0.0.1/30"],"vrf":"blue"}}"#,
+            ),
             ("reload", r#"{"reload":{}}"#),
             ("shutdown", r#"{"shutdown":{}}"#),
             ("version", r#"{"version":{}}"#),
@@ -370,6 +412,10 @@ mod tests {
             ("add-port a --trunk blue", "write VLAN=BRIDGE"),
             ("show-ports --watch 0", "write seconds"),
             ("flush-fdb --dynamic --static", "cannot be used with"),
+            ("show-routes -4 -6", "cannot be used with"),
+            ("add-route 10.0.0.0/8 --via x", "write an IP address, or ADDRESS*WEIGHT"),
+            ("route-get 10.0.0.1 --tcp 1:2", "--from"),
+            ("show-neigh --state tired", "write one of incomplete, reachable"),
         ];
         for (line, words) in table {
             let text = one_line(&parse(line).unwrap_err());

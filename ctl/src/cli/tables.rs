@@ -12,8 +12,10 @@ use super::columns::Columns;
 
 mod config;
 mod ports;
+mod routes;
 
 pub use config::{config_json, config_toml, version_text};
+pub use routes::RouteLines;
 
 /// What the user asked to see of a listing.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::routing::{LeaseEntry, LoadError, NeighEntry, RouteAnswer, RouteEntry};
 use crate::mac::Mac;
 
 /// Any element of an answer. On the wire the element itself: the request says which kind it is.
@@ -26,6 +27,16 @@ pub enum Item {
     Config(ConfigSection),
     /// The element of version.
     Version(VersionReport),
+    /// Element of show-routes.
+    Route(RouteEntry),
+    /// The element of route-get.
+    RouteAnswer(Box<RouteAnswer>),
+    /// Element of show-neigh.
+    Neigh(NeighEntry),
+    /// Element of show-dhcp.
+    Lease(LeaseEntry),
+    /// Element of load-routes: a line that was not applied.
+    LoadError(LoadError),
 }
 
 /// How a forwarding entry came to be.
@@ -104,6 +115,12 @@ pub struct PortStatus {
     /// VLAN id to bridge name for tagged frames; empty on an access port.
     #[serde(default)]
     pub trunk: BTreeMap<u16, String>,
+    /// The router's addresses on a routed port; empty on others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address: Vec<String>,
+    /// VRF of a routed port; null for the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
     /// Interface index; 0 while waiting.
     #[serde(default)]
     pub ifindex: u32,
@@ -254,7 +271,8 @@ pub struct WorkerStatus {
 pub struct DropStatus {
     /// Name of the reason, `snake_case`.
     pub reason: String,
-    /// Interface name of the port charged; null for drops of the switch as a whole.
+    /// Interface name of the port charged, `router` for what the switch itself sent; null for drops of the switch as a
+    /// whole.
     pub port: Option<String>,
     /// Frames dropped.
     pub count: u64,
@@ -268,7 +286,7 @@ pub struct DropStatus {
 /// One table of the configuration in force, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigSection {
-    /// Name of the TOML table: `switch`, `bridge`, `port`, `fdb`.
+    /// Name of the TOML table: `switch`, `bridge`, `port`, `fdb`, `route`.
     pub section: String,
     /// True for a table that may occur many times (`[[port]]`).
     #[serde(default)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::routing::{self, AddNeigh, AddRoute, DelNeigh, DelRoute, LoadRoutes, NeighFilter, RouteFilter, RouteGet};
 use crate::mac::Mac;
 
 /// Largest VLAN id of a trunk; 0 means untagged and 4095 is reserved (IEEE 802.1Q-2018 table 9-2).
@@ -59,6 +60,34 @@ pub enum Request {
     DelFdb(DelFdb),
     /// Remove many entries; `done.affected` says how many.
     FlushFdb(FdbFlush),
+    /// List routes; answers [`RouteEntry`](super::RouteEntry) items.
+    ShowRoutes(RouteFilter),
+    /// Explain where packets to an address go; answers one [`RouteAnswer`](super::RouteAnswer).
+    RouteGet(RouteGet),
+    /// Add a route until the next reload.
+    AddRoute(AddRoute),
+    /// Remove a route.
+    DelRoute(DelRoute),
+    /// Add many routes; answers [`LoadError`](super::LoadError) items.
+    LoadRoutes(LoadRoutes),
+    /// List neighbours; answers [`NeighEntry`](super::NeighEntry) items.
+    ShowNeigh(NeighFilter),
+    /// Set a neighbour's MAC address.
+    AddNeigh(AddNeigh),
+    /// Forget a neighbour.
+    DelNeigh(DelNeigh),
+    /// Forget learned neighbours; `done.affected` says how many.
+    FlushNeigh {
+        /// On this bridge or routed port only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bridge: Option<String>,
+    },
+    /// List DHCP leases; answers [`LeaseEntry`](super::LeaseEntry) items.
+    ShowDhcp {
+        /// On this bridge only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bridge: Option<String>,
+    },
     /// Make the running configuration equal to the file, all or nothing; `done.notes` name what is removed, which
     /// includes what was added at run time only.
     Reload {},
@@ -116,6 +145,12 @@ pub struct AddPort {
     /// VLAN id to bridge name, for tagged frames.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub trunk: BTreeMap<u16, String>,
+    /// The router's addresses with the length of their subnets, for a routed port, which is in no bridge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub address: Vec<String>,
+    /// VRF of a routed port; the default one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
     /// Switches that differ from the defaults.
     #[serde(default, skip_serializing_if = "PortSettings::is_empty")]
     pub settings: PortSettings,
@@ -208,6 +243,16 @@ impl Request {
             Request::AddFdb(_) => "add-fdb",
             Request::DelFdb(_) => "del-fdb",
             Request::FlushFdb(_) => "flush-fdb",
+            Request::ShowRoutes(_) => "show-routes",
+            Request::RouteGet(_) => "route-get",
+            Request::AddRoute(_) => "add-route",
+            Request::DelRoute(_) => "del-route",
+            Request::LoadRoutes(_) => "load-routes",
+            Request::ShowNeigh(_) => "show-neigh",
+            Request::AddNeigh(_) => "add-neigh",
+            Request::DelNeigh(_) => "del-neigh",
+            Request::FlushNeigh { .. } => "flush-neigh",
+            Request::ShowDhcp { .. } => "show-dhcp",
             Request::Reload {} => "reload",
             Request::Shutdown {} => "shutdown",
             Request::Version {} => "version",
@@ -216,7 +261,12 @@ impl Request {
 
     /// True for requests that change the switch; they are worth a line in its log.
     pub fn changes_state(&self) -> bool {
-        !self.name().starts_with("show-") && !matches!(self, Request::Version {})
+        !self.name().starts_with("show-") && !matches!(self, Request::Version {} | Request::RouteGet(_))
+    }
+
+    /// True for a further piece of a request that came in pieces; the first one is enough for the log.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Request::LoadRoutes(load) if load.first_line > 1)
     }
 
     /// Checks what needs no state: names, VLAN ids, addresses, a request that asks for nothing. The client
@@ -246,7 +296,20 @@ impl Request {
                 check_station(del.mac)?;
                 check_place(&del.bridge, &del.port, del.vlan)
             }
-            Request::ShowBridges {}
+            Request::ShowRoutes(f) => check_routes(f),
+            Request::RouteGet(get) => routing::check_get(get).and_then(|()| check_vrf(&get.vrf)),
+            Request::AddRoute(add) => routing::check_route(add).and_then(|()| check_vrf(&add.vrf)),
+            Request::DelRoute(del) => routing::check_prefix(&del.to).and_then(|()| check_vrf(&del.vrf)),
+            Request::ShowNeigh(NeighFilter { bridge, .. })
+            | Request::DelNeigh(DelNeigh { bridge, .. })
+            | Request::FlushNeigh { bridge }
+            | Request::ShowDhcp { bridge } => bridge.as_deref().map_or(Ok(()), check_on),
+            Request::AddNeigh(add) => {
+                check_station(add.mac)?;
+                check_on(&add.bridge)
+            }
+            Request::LoadRoutes(_)
+            | Request::ShowBridges {}
             | Request::ShowWorkers {}
             | Request::ShowConfig {}
             | Request::Reload {}
@@ -271,10 +334,41 @@ fn check_place(bridge: &Option<String>, port: &Option<String>, vlan: Option<u16>
     }
 }
 
+fn check_routes(filter: &RouteFilter) -> Result<(), String> {
+    check_vrf(&filter.vrf)?;
+    filter.prefix.as_deref().map_or(Ok(()), routing::check_prefix)?;
+    match filter.family {
+        None | Some(4 | 6) => Ok(()),
+        Some(family) => Err(format!("there is no IP version {family}: use 4 or 6")),
+    }
+}
+
+/// A bridge's name, or that of a routed port.
+fn check_on(name: &str) -> Result<(), String> {
+    check_bridge(name).or_else(|error| check_interface(name).map_err(|_| error))
+}
+
+fn check_vrf(name: &Option<String>) -> Result<(), String> {
+    match name {
+        Some(name) if check_bridge(name).is_err() => Err(format!(
+            "{:?} is not a VRF name: use 1 to {BRIDGE_NAME_MAX} letters, digits, '.', '_' or '-'",
+            shorten(name)
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn check_add_port(add: &AddPort) -> Result<(), String> {
     let name = &add.interface;
     check_interface(name)?;
-    if add.bridge.is_none() && add.trunk.is_empty() {
+    check_vrf(&add.vrf)?;
+    if !add.address.is_empty() {
+        if add.bridge.is_some() || !add.trunk.is_empty() {
+            return Err(format!("port {name} cannot be routed and in a bridge: leave the address or the bridge out"));
+        }
+    } else if add.vrf.is_some() {
+        return Err(format!("port {name} has a VRF and no address: only routed ports are in a VRF"));
+    } else if add.bridge.is_none() && add.trunk.is_empty() {
         return Err(format!("port {name} belongs to no bridge: give a bridge or a trunk"));
     }
     if let Some(bridge) = &add.bridge {

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::check::{self, Finding};
 use super::error::{ConfigError, Problem, hint, quote};
-use super::{BridgeConfig, Config, PortConfig, StaticEntry, frames_needed};
+use super::{BridgeConfig, Config, PortConfig, RouteConfig, StaticEntry, frames_needed, interface};
 use crate::ids::Mac;
 use crate::limits::PORTS_MAX;
 
 /// What lies between two configurations; made by [`Config::diff`](super::Config::diff).
 ///
-/// Apply in this order, so that nothing ever names what is gone or not there yet: `fdb_removed`,
+/// Apply in this order, so that nothing ever names what is gone or not there yet: `routes_removed`, `fdb_removed`,
 /// `ports_removed`, `bridges_added`, `bridges_changed`, `ports_changed`, `ports_added`,
-/// `bridges_removed`, `fdb_added`. Everything not listed is equal in both and stays untouched.
+/// `bridges_removed`, `fdb_added`, `routes_added`. Everything not listed is equal in both and stays untouched.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Diff {
     /// Ports to attach.
@@ -33,6 +33,10 @@ pub struct Diff {
     pub fdb_added: Vec<StaticEntry>,
     /// Static entries to remove.
     pub fdb_removed: Vec<StaticEntry>,
+    /// Routes to add. One that changed (next hops, type) is in both lists.
+    pub routes_added: Vec<RouteConfig>,
+    /// Routes to remove.
+    pub routes_removed: Vec<RouteConfig>,
     /// Keys of `[switch]` that differ; each of them needs a restart.
     pub restart_needed: Vec<&'static str>,
 }
@@ -45,7 +49,7 @@ pub struct Diff {
 pub struct PortChange {
     /// The port as it is to be.
     pub port: PortConfig,
-    /// True when `bridge` or `trunk` changed: flush what was learned on the port.
+    /// True when `bridge`, `trunk` or `address` changed: flush what was learned on the port.
     pub membership: bool,
 }
 
@@ -84,6 +88,8 @@ impl PortSettings {
             interface: port.interface.clone(),
             bridge: self.bridge.clone().unwrap_or_else(|| port.bridge.clone()),
             trunk: self.trunk.clone().unwrap_or_else(|| port.trunk.clone()),
+            address: port.address.clone(),
+            vrf: port.vrf.clone(),
             isolated: self.isolated.unwrap_or(port.isolated),
             learning: self.learning.unwrap_or(port.learning),
             flood_unicast: self.flood_unicast.unwrap_or(port.flood_unicast),
@@ -97,7 +103,7 @@ impl PortSettings {
 impl PortChange {
     /// What turns `old` into `new`, or `None` when they are equal.
     fn between(old: &PortConfig, new: &PortConfig) -> Option<PortChange> {
-        let membership = old.bridge != new.bridge || old.trunk != new.trunk;
+        let membership = old.bridge != new.bridge || old.trunk != new.trunk || old.address != new.address;
         (old != new).then(|| PortChange { port: new.clone(), membership })
     }
 }
@@ -134,6 +140,11 @@ impl Config {
         diff.fdb_added = new.fdb.iter().filter(|entry| !was.contains(entry)).cloned().collect();
         diff.fdb_removed = old.fdb.iter().filter(|entry| !is.contains(entry)).cloned().collect();
 
+        let was: HashSet<&RouteConfig> = old.routes.iter().collect();
+        let is: HashSet<&RouteConfig> = new.routes.iter().collect();
+        diff.routes_added = new.routes.iter().filter(|route| !was.contains(route)).cloned().collect();
+        diff.routes_removed = old.routes.iter().filter(|route| !is.contains(route)).cloned().collect();
+
         let keys = old.switch.items().into_iter().zip(new.switch.items());
         diff.restart_needed = keys.filter(|(before, after)| before != after).map(|((key, _), _)| key).collect();
         diff
@@ -159,6 +170,7 @@ impl Config {
         if self.port(&port.interface).is_some() {
             return Err(refuse(object, Problem::PortExists));
         }
+        interface::check_new_port(self, port).map_err(|problem| refuse(object.clone(), problem))?;
         let ports = self.ports.len() + 1;
         if ports > PORTS_MAX {
             return Err(refuse(object, Problem::TooManyPorts { count: ports }));
@@ -244,7 +256,7 @@ impl Config {
         self.first_refused(&port_object(&port.interface), check::port(port, &known))
     }
 
-    fn first_refused(&self, object: &str, findings: Vec<Finding>) -> Result<(), ConfigError> {
+    pub(super) fn first_refused(&self, object: &str, findings: Vec<Finding>) -> Result<(), ConfigError> {
         match findings.into_iter().next() {
             Some((_, mut problem)) => {
                 problem.add_hint(self);
@@ -262,7 +274,7 @@ impl Config {
     }
 }
 
-fn port_object(interface: &str) -> String {
+pub(super) fn port_object(interface: &str) -> String {
     format!("port {}", quote(interface))
 }
 
@@ -270,6 +282,6 @@ fn static_object(mac: Mac) -> String {
     format!("static entry \"{mac}\"")
 }
 
-fn refuse(object: String, problem: Problem) -> ConfigError {
+pub(super) fn refuse(object: String, problem: Problem) -> ConfigError {
     ConfigError { place: None, object, problem: Box::new(problem) }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::error::{ConfigError, Problem};
 use super::read::{Draft, Source, Spot, trunk_key};
-use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed, gateway};
+use super::{Config, PortConfig, StaticEntry, SwitchConfig, frames_needed, gateway, interface, route};
 use crate::ids::Mac;
 use crate::limits::{DOMAINS_MAX, FDB_ENTRIES_MAX, PORTS_MAX, WORKERS_MAX, fixed_entries_max};
 
@@ -35,7 +35,7 @@ pub(super) fn finding(key: &str, problem: Problem) -> Finding {
 
 /// The errors found in one text.
 pub(super) struct Report<'r> {
-    source: &'r Source<'r>,
+    pub source: &'r Source<'r>,
     errors: Vec<ConfigError>,
 }
 
@@ -77,6 +77,8 @@ pub(super) fn whole(config: &Config, draft: &Draft, source: &Source<'_>, cores: 
     }
     gateway::whole(config, draft, &mut report);
     objects(config, draft, &mut report, &|name| names.contains_key(name));
+    interface::check_all(config, draft, &mut report);
+    route::check_all(config, draft, &mut report);
     report.errors
 }
 
@@ -169,9 +171,13 @@ pub(super) fn statics_total(count: usize, entries: u32) -> Option<Problem> {
 
 /// The rule for names of bridges and VRFs.
 pub(super) fn bridge_name(name: &str) -> Option<Problem> {
+    (!is_plain_name(name)).then(|| Problem::BridgeName { name: name.to_string() })
+}
+
+/// What names of bridges and VRFs look like.
+pub(super) fn is_plain_name(name: &str) -> bool {
     let right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let fits = !name.is_empty() && name.len() <= BRIDGE_NAME_MAX && name.bytes().all(right);
-    (!fits).then(|| Problem::BridgeName { name: name.to_string() })
+    !name.is_empty() && name.len() <= BRIDGE_NAME_MAX && name.bytes().all(right)
 }
 
 /// What the kernel takes as an interface name (`dev_valid_name` of net/core/dev.c), less `lo`.
@@ -194,8 +200,15 @@ fn interface_name(name: &str) -> Option<Problem> {
 pub(super) fn port(port: &PortConfig, known: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(interface_name(&port.interface).map(|problem| finding("interface", problem)));
-    if port.bridge.is_none() && port.trunk.is_empty() {
+    if port.is_routed() {
+        if port.domains().next().is_some() {
+            findings.push(finding("address", Problem::RoutedAndBridged));
+        }
+    } else if port.bridge.is_none() && port.trunk.is_empty() {
         findings.push(finding("", Problem::NoDomain));
+    }
+    if port.vrf.is_some() && !port.is_routed() {
+        findings.push(finding("vrf", Problem::NeedsAddress));
     }
     let unknown = |key: &'static str, bridge: &str| Problem::UnknownBridge {
         key,
@@ -230,13 +243,7 @@ pub(super) fn port(port: &PortConfig, known: &dyn Fn(&str) -> bool) -> Vec<Findi
 /// Rules of one static entry, on the port `on` if that exists. Hints as for [`port`].
 pub(super) fn static_entry(entry: &StaticEntry, on: Option<&PortConfig>, known: &dyn Fn(&str) -> bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let kind = match entry.mac {
-        Mac::ZERO => Some("all zero"),
-        Mac::BROADCAST => Some("the broadcast address"),
-        mac if mac.is_group() => Some("a multicast address"),
-        _ => None,
-    };
-    findings.extend(kind.map(|kind| finding("mac", Problem::MacKind { kind })));
+    findings.extend(no_station(entry.mac).map(|kind| finding("mac", Problem::MacKind { kind })));
     if !known(&entry.bridge) {
         let bridge = entry.bridge.clone();
         let hint = String::new();
@@ -257,10 +264,21 @@ pub(super) fn static_entry(entry: &StaticEntry, on: Option<&PortConfig>, known: 
     findings
 }
 
+/// What an address is that no single station has.
+pub(super) fn no_station(mac: Mac) -> Option<&'static str> {
+    match mac {
+        Mac::ZERO => Some("all zero"),
+        Mac::BROADCAST => Some("the broadcast address"),
+        mac if mac.is_group() => Some("a multicast address"),
+        _ => None,
+    }
+}
+
 /// `bridge "pods"` or `bridges "pods", "blue"`, for messages.
 fn domain_list(port: &PortConfig) -> String {
     let names: Vec<String> = port.domains().take(8).map(super::error::quote).collect();
     match names.len() {
+        0 if port.is_routed() => "no bridge: it is routed".to_string(),
         0 => "no bridge".to_string(),
         1 => format!("bridge {}", names.concat()),
         _ => format!("bridges {}", names.join(", ")),

@@ -7,7 +7,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::{Config, DhcpProblem, GatewayProblem, RaProblem};
-use crate::limits::{DOMAINS_MAX, PORTS_MAX, WORKERS_MAX};
+use crate::limits::{DOMAINS_MAX, GROUP_MEMBERS_MAX, PORTS_MAX, VRFS_MAX, WORKERS_MAX};
 
 /// Most errors one [`ConfigErrors`] prints; the rest are counted.
 const ERRORS_SHOWN: usize = 20;
@@ -188,8 +188,8 @@ pub enum Problem {
     NativeInTrunk { bridge: String, vlan: u16 },
 
     // [[fdb]]
-    #[error("\"mac\" is {}; write six hex octets, like \"02:42:ac:11:00:02\"", quote(text))]
-    MacText { text: String },
+    #[error("\"{key}\" is {}; write six hex octets, like \"02:42:ac:11:00:02\"", quote(text))]
+    MacText { key: String, text: String },
     #[error("\"mac\" is {kind}; a static entry needs the address of one station")]
     MacKind { kind: &'static str },
     #[error("\"port\" names {}, which is no port; {hint}", quote(port))]
@@ -203,6 +203,92 @@ pub enum Problem {
          remove some or raise fdb_entries to more than eight times their number"
     )]
     TooManyStatics { count: usize, limit: u32, entries: u32 },
+
+    // The router's interfaces: gateways of bridges, and routed ports.
+    #[error("\"{key}\" has {}; write an address and the length of its subnet, like \"10.244.1.1/24\"", quote(text))]
+    AddressText { key: &'static str, text: String },
+    #[error("\"{key}\" has {address}, {kind}; write an address of a host in the subnet, like \"10.244.1.1/24\"")]
+    AddressKind { key: &'static str, address: String, kind: &'static str },
+    #[error(
+        "\"{key}\" has {address}, whose subnet overlaps that of {other}{}; give each interface of a VRF a subnet of its own",
+        at_line(*line)
+    )]
+    SubnetOverlaps { key: &'static str, address: String, other: String, line: usize },
+    #[error("\"{key}\" is set, but the bridge has no gateway; add gateway = [\"10.244.1.1/24\"], or leave it out")]
+    NeedsGateway { key: &'static str },
+    #[error("\"gateway_mac\" is {kind}; write the address of one station, or leave it out and have one derived")]
+    GatewayMacKind { kind: &'static str },
+    #[error("\"mtu\" is {mtu}, too little for IPv6; write 1280 or more, or take the IPv6 address away")]
+    MtuIpv6 { mtu: u32 },
+    #[error("\"mac\" is the gateway's MAC address on bridge {}; choose another, or another gateway_mac", quote(bridge))]
+    StaticIsGateway { bridge: String },
+    #[error("\"vrf\" is {}; use 1 to 63 letters, digits, '.', '_' or '-'", quote(vrf))]
+    VrfName { vrf: String },
+    #[error("VRF {} is one too many; a switch has at most {VRFS_MAX}, the default one included", quote(vrf))]
+    TooManyVrfs { vrf: String },
+    #[error("is routed (\"address\") and in a bridge; leave \"address\" out, or \"bridge\" and \"trunk\"")]
+    RoutedAndBridged,
+    #[error("\"vrf\" is set, but the port is not routed; add address = [\"192.168.0.1/30\"], or leave \"vrf\" out")]
+    NeedsAddress,
+    #[error(
+        "is routed, and a bridge has the same name; give the bridge another name, so that routes can tell them apart"
+    )]
+    PortLikeBridge,
+    #[error("bridges and routed ports are {count}, too many; a switch has at most {DOMAINS_MAX} of both")]
+    TooManyDomains { count: usize },
+
+    // [[route]]
+    #[error("\"{key}\" is {}; write an address and a length, like \"10.9.0.0/16\"", quote(text))]
+    PrefixText { key: &'static str, text: String },
+    #[error("\"{key}\" is {text}, which has bits set behind its length; write \"{prefix}\"")]
+    HostBits { key: &'static str, text: String, prefix: String },
+    #[error("packets to {kind} addresses are never forwarded; leave the route out")]
+    PrefixKind { kind: &'static str },
+    #[error("\"via\" has {}; write an IP address, like \"10.244.1.9\"", quote(text))]
+    HopText { text: String },
+    #[error(
+        "\"type\" is {}; write \"blackhole\", \"unreachable\" or \"prohibit\", or leave it out and set \"via\"",
+        quote(word)
+    )]
+    RouteType { word: String },
+    #[error("leads nowhere; add via = \"ADDRESS\", or type = \"blackhole\", \"unreachable\" or \"prohibit\"")]
+    RouteNowhere,
+    #[error("has \"{key}\" and type = \"{kind}\"; leave one of the two out")]
+    RouteBoth { key: &'static str, kind: &'static str },
+    #[error("\"via\" is empty; name the next hop, like via = \"10.244.1.9\"")]
+    NoHops,
+    #[error("\"via\" names {count} next hops; name at most {GROUP_MEMBERS_MAX}")]
+    TooManyHops { count: usize },
+    #[error("\"via\" names {hop} twice; name it once, with a weight")]
+    HopTwice { hop: String },
+    #[error("next hop {hop} is {theirs}, the prefix is {ours}; name next hops of the prefix's family")]
+    MixedFamilies { hop: String, ours: &'static str, theirs: &'static str },
+    #[error("next hop {hop} is {kind}; name the address of a router on a connected subnet")]
+    HopKind { hop: String, kind: &'static str },
+    #[error("next hop {hop} is link-local; say on which interface, like interface = \"pods\"")]
+    HopNeedsInterface { hop: String },
+    #[error("next hop {hop} is an address of this switch (interface {}); name another router", quote(interface))]
+    HopIsOwn { hop: String, interface: String },
+    #[error("next hop {hop} is on no connected subnet of {vrf}; {hint}")]
+    HopNotConnected { hop: String, vrf: String, hint: String },
+    #[error("next hop {hop} is not on a subnet of interface {}; {hint}", quote(interface))]
+    HopNotOnInterface { hop: String, interface: String, hint: String },
+    #[error(
+        "next hop {hop} is reached only by another route ({route}{}), and routes are not recursive; \
+        name the router on a connected subnet that leads there",
+        at_line(*line)
+    )]
+    HopRecursive { hop: String, route: String, line: usize },
+    #[error("\"vrf\" names {}, which no bridge or port is in; {hint}", quote(vrf))]
+    UnknownVrf { vrf: String, hint: String },
+    #[error("\"interface\" names {}, which is no interface of the router in {vrf}; {hint}", quote(interface))]
+    UnknownInterface { interface: String, vrf: String, hint: String },
+    #[error("the prefix is {what} of interface {} and needs no route; leave the route out", quote(interface))]
+    RouteIsConnected { what: &'static str, interface: String },
+    #[error(
+        "the prefix has a route in {vrf} already (line {line}); keep one of the two, or one with both next hops in \"via\""
+    )]
+    RouteTwice { vrf: String, line: usize },
 
     // Changes at run time.
     #[error("is a port already; change it with set-port, or remove it with del-port first")]
@@ -220,6 +306,11 @@ pub enum Problem {
     StaticExists { bridge: String },
     #[error("bridge {} has no static entry for this address; show-fdb lists what there is", quote(bridge))]
     NoSuchStatic { bridge: String },
+}
+
+/// ` (line 7)`, or nothing where there is no line.
+fn at_line(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(" (line {line})") }
 }
 
 fn vlan_mend(vlan: &str) -> &'static str {

@@ -5,15 +5,18 @@
 //!
 //! `read` walks the TOML tree, `check` holds the rules, `change` compares two configurations and
 //! applies run-time changes, `gateway`, `dhcp` and `ra` do all of that for what a bridge has as a routed subnet,
-//! `write` prints one, `error` is what a user sees when something is wrong.
+//! `interface` and `route` for the router's interfaces and static routes, `write` prints one, `error` is what a user
+//! sees when something is wrong.
 
 mod change;
 mod check;
 mod dhcp;
 mod error;
 mod gateway;
+mod interface;
 mod ra;
 mod read;
+mod route;
 mod write;
 
 #[cfg(test)]
@@ -32,7 +35,9 @@ pub use change::{Diff, PortChange, PortSettings};
 pub use dhcp::{ClientId, DhcpConfig, DhcpProblem, StaticLease};
 pub use error::{ConfigError, ConfigErrors, Place, Problem};
 pub use gateway::{GatewayProblem, VRF_DEFAULT};
+pub use interface::{BridgeRouter, Interface, InterfaceKind};
 pub use ra::{RaConfig, RaProblem};
+pub use route::{Nets, RouteConfig, RouteKind, Via, fixed, prefix, vrf_text};
 
 /// Where the control socket is when the configuration does not say.
 pub const CONTROL_SOCKET_DEFAULT: &str = "/run/switchd/control.sock";
@@ -57,6 +62,9 @@ pub struct Config {
     /// Every `[[fdb]]` (static entry), in file order; a MAC address is unique in its bridge.
     #[serde(rename = "fdb", skip_serializing_if = "Vec::is_empty")]
     pub fdb: Vec<StaticEntry>,
+    /// Every `[[route]]`, in file order; a prefix is unique in its VRF.
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteConfig>,
 }
 
 /// The `[switch]` table: what one process needs, and what only a restart can change.
@@ -105,9 +113,13 @@ pub struct BridgeConfig {
     /// Name of the routing table its subnets belong to; subnets of one VRF do not overlap.
     #[serde(skip_serializing_if = "is_default_vrf")]
     pub vrf: String,
-    /// The switch's own addresses in the bridge, each with the length of its subnet's prefix.
+    /// The switch's own addresses in the bridge, each with the length of its subnet's prefix. Without any, the router
+    /// has no interface here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gateway: Vec<IpNet>,
+    /// What else there is to say of the router's interface.
+    #[serde(flatten)]
+    pub router: BridgeRouter,
     /// The DHCPv4 server, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<DhcpConfig>,
@@ -119,7 +131,8 @@ pub struct BridgeConfig {
 /// One `[[port]]`: the host end of a veth pair, and how its frames map to bridge domains.
 ///
 /// `bridge` alone is an access port, `trunk` alone carries only tagged frames, both together carry
-/// untagged (and priority-tagged) frames in `bridge` beside the tagged ones.
+/// untagged (and priority-tagged) frames in `bridge` beside the tagged ones. A port with `address` is a routed one,
+/// in no bridge.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PortConfig {
     /// Interface name, 1 to 15 bytes; it is the port's identity.
@@ -130,6 +143,12 @@ pub struct PortConfig {
     /// VLAN id (1 to 4094) to the domain of frames tagged with it; no domain twice.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trunk: BTreeMap<u16, String>,
+    /// The router's addresses on a routed port, each with its subnet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub address: Vec<IpNet>,
+    /// The routing table of a routed port; `None` is the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
     /// True: exchanges no frame with other isolated ports.
     pub isolated: bool,
     /// False: source addresses of this port are not learned.
@@ -184,6 +203,7 @@ impl BridgeConfig {
             ageing_seconds: AGEING_SECONDS_DEFAULT,
             vrf: VRF_DEFAULT.to_string(),
             gateway: Vec::new(),
+            router: BridgeRouter::default(),
             dhcp: None,
             ra: None,
         }
@@ -197,6 +217,8 @@ impl PortConfig {
             interface: interface.to_string(),
             bridge: None,
             trunk: BTreeMap::new(),
+            address: Vec::new(),
+            vrf: None,
             isolated: false,
             learning: true,
             flood_unicast: true,
@@ -206,7 +228,12 @@ impl PortConfig {
         }
     }
 
-    /// Every domain the port carries: the untagged one first, then by VLAN id.
+    /// True for a port of the router, in no bridge.
+    pub fn is_routed(&self) -> bool {
+        !self.address.is_empty()
+    }
+
+    /// Every bridge the port carries: the untagged one first, then by VLAN id.
     pub fn domains(&self) -> impl Iterator<Item = &str> {
         self.bridge.iter().chain(self.trunk.values()).map(String::as_str)
     }
@@ -289,8 +316,13 @@ impl Config {
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
             state_dir: draft.state_dir.take().unwrap_or(usual.state_dir),
         };
-        let (bridges, ports, fdb) = (&mut draft.bridges, &mut draft.ports, &mut draft.fdb);
-        Config { switch, bridges: std::mem::take(bridges), ports: std::mem::take(ports), fdb: std::mem::take(fdb) }
+        Config {
+            switch,
+            bridges: std::mem::take(&mut draft.bridges),
+            ports: std::mem::take(&mut draft.ports),
+            fdb: std::mem::take(&mut draft.fdb),
+            routes: std::mem::take(&mut draft.routes),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors, Place, Problem, hint, quote};
 use super::gateway::{self, ServiceSpots};
-use super::{BridgeConfig, PollMode, PortConfig, StaticEntry};
+use super::{BridgeConfig, PollMode, PortConfig, RouteConfig, StaticEntry, interface, route};
 use crate::ids::Mac;
 use crate::limits::{
     AGEING_SECONDS_MAX, AGEING_SECONDS_MIN, FDB_ENTRIES_MAX, FRAMES_MAX, FRAMES_MIN, RESUME_LATENCY_US_MAX,
@@ -27,11 +27,26 @@ const SWITCH_KEYS: &[&str] = &[
     "fdb_entries",
     "state_dir",
 ];
-const BRIDGE_KEYS: &[&str] = &["name", "ageing_seconds", "vrf", "gateway", "dhcp", "ra"];
+const BRIDGE_KEYS: &[&str] = &[
+    "name",
+    "ageing_seconds",
+    "vrf",
+    "gateway",
+    "gateway_mac",
+    "mtu",
+    "proxy_arp",
+    "suppress",
+    "redirects",
+    "clamp_mss",
+    "dhcp",
+    "ra",
+];
 const PORT_KEYS: &[&str] = &[
     "interface",
     "bridge",
     "trunk",
+    "address",
+    "vrf",
     "isolated",
     "learning",
     "flood_unicast",
@@ -40,7 +55,7 @@ const PORT_KEYS: &[&str] = &[
     "mac_limit",
 ];
 const STATIC_KEYS: &[&str] = &["mac", "bridge", "port", "sticky"];
-const FILE_KEYS: &[&str] = &["switch", "bridge", "port", "fdb"];
+const FILE_KEYS: &[&str] = &["switch", "bridge", "port", "fdb", "route"];
 
 /// What the text says, before defaults and rules; a key that is not there is `None`.
 #[derive(Debug, Default)]
@@ -57,12 +72,14 @@ pub(super) struct Draft {
     pub bridges: Vec<BridgeConfig>,
     pub ports: Vec<PortConfig>,
     pub fdb: Vec<StaticEntry>,
-    /// Places of `[switch]`, and of each bridge, port and static entry by index.
+    pub routes: Vec<RouteConfig>,
+    /// Places of `[switch]`, and of each bridge, port, static entry and route by index.
     pub switch_spot: Spot,
     pub bridge_spots: Vec<Spot>,
     pub service_spots: Vec<ServiceSpots>,
     pub port_spots: Vec<Spot>,
     pub fdb_spots: Vec<Spot>,
+    pub route_spots: Vec<Spot>,
 }
 
 /// What an object is called in messages and where its parts are, in bytes from the start of the text.
@@ -158,6 +175,13 @@ fn read_file(source: &Source<'_>, errors: &mut Vec<ConfigError>, root: &DeTable<
         draft.fdb.extend(read_static(&mut section));
         draft.fdb_spots.push(section.spot);
     }
+    let routes = file.tables("route", "a list of tables, [[route]] in double brackets");
+    for (number, (at, table)) in routes.into_iter().enumerate() {
+        let mut section = file.inner(at, table, object_name("route", table, "to", number));
+        section.refuse_unknown(route::KEYS);
+        draft.routes.extend(route::read(&mut section));
+        draft.route_spots.push(section.spot);
+    }
 }
 
 fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
@@ -182,6 +206,7 @@ fn read_bridge(section: &mut Section<'_, '_>) -> (Option<BridgeConfig>, ServiceS
     let name = section.required("name", "a string, like \"pods\"", "name = \"pods\"");
     let ageing_seconds = section.number("ageing_seconds", AGEING_SECONDS_MIN, AGEING_SECONDS_MAX);
     let mut bridge = BridgeConfig::new(name.as_deref().unwrap_or_default());
+    bridge.router = interface::read(section);
     bridge.ageing_seconds = ageing_seconds.unwrap_or(bridge.ageing_seconds);
     let services = gateway::read(section, &mut bridge);
     (name.map(|_| bridge), services)
@@ -193,6 +218,8 @@ fn read_port(section: &mut Section<'_, '_>) -> Option<PortConfig> {
     let port = PortConfig {
         bridge: section.text("bridge", "a string, like \"pods\""),
         trunk: section.trunk("trunk"),
+        address: section.interface_addresses("address"),
+        vrf: section.vrf(),
         isolated: section.flag("isolated").unwrap_or(usual.isolated),
         learning: section.flag("learning").unwrap_or(usual.learning),
         flood_unicast: section.flag("flood_unicast").unwrap_or(usual.flood_unicast),
@@ -206,13 +233,7 @@ fn read_port(section: &mut Section<'_, '_>) -> Option<PortConfig> {
 
 fn read_static(section: &mut Section<'_, '_>) -> Option<StaticEntry> {
     let text = section.required("mac", "a string, like \"02:42:ac:11:00:02\"", "mac = \"02:42:ac:11:00:02\"");
-    let mac = text.and_then(|text| match text.parse::<Mac>() {
-        Ok(mac) => Some(mac),
-        Err(_) => {
-            section.report("mac", Problem::MacText { text });
-            None
-        }
-    });
+    let mac = text.and_then(|text| section.mac("mac", text));
     let bridge = section.required("bridge", "a string, like \"pods\"", "bridge = \"pods\"");
     let port = section.required("port", "a string, like \"web0\"", "port = \"web0\"");
     let sticky = section.flag("sticky").unwrap_or(false);
@@ -236,7 +257,7 @@ fn spot_of(table: &DeTable<'_>, at: usize, object: String) -> Spot {
 pub(super) struct Section<'e, 't> {
     source: &'e Source<'e>,
     errors: &'e mut Vec<ConfigError>,
-    table: &'t DeTable<'t>,
+    pub table: &'t DeTable<'t>,
     pub spot: Spot,
 }
 
@@ -334,11 +355,20 @@ impl<'t> Section<'_, 't> {
         value.as_str().map(str::to_string)
     }
 
-    fn required(&mut self, key: &'static str, expected: &'static str, example: &'static str) -> Option<String> {
+    pub fn required(&mut self, key: &'static str, expected: &'static str, example: &'static str) -> Option<String> {
         if self.table.get(key).is_none() {
             self.report(key, Problem::Missing { key, example });
         }
         self.text(key, expected)
+    }
+
+    /// The MAC address that `text`, the value of `key`, is.
+    pub fn mac(&mut self, key: &str, text: String) -> Option<Mac> {
+        let mac = text.parse::<Mac>().ok();
+        if mac.is_none() {
+            self.report(key, Problem::MacText { key: key.to_string(), text });
+        }
+        mac
     }
 
     pub fn flag(&mut self, key: &str) -> Option<bool> {
@@ -422,6 +452,6 @@ pub(super) fn trunk_key(vlan: &str) -> String {
 }
 
 /// A number as written, cut when nobody would read to its end.
-fn shorten(number: &str) -> String {
+pub(super) fn shorten(number: &str) -> String {
     if number.len() <= 24 { number.to_string() } else { format!("{}...", number.chars().take(20).collect::<String>()) }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, PortConfig, SwitchConfig, dhcp, is_default_vrf, ra};
+use super::{Config, PortConfig, SwitchConfig, dhcp, interface, is_default_vrf, ra, route};
 
 impl Config {
     /// The text that [`Config::parse`] reads back to an equal configuration.
@@ -17,6 +17,7 @@ impl Config {
             text.key("ageing_seconds", bridge.ageing_seconds);
             text.optional("vrf", (!is_default_vrf(&bridge.vrf)).then(|| quoted(&bridge.vrf)));
             text.optional("gateway", (!bridge.gateway.is_empty()).then(|| list(&bridge.gateway)));
+            interface::write(bridge, &mut text);
             bridge.dhcp.iter().for_each(|dhcp| dhcp::write(dhcp, &mut text));
             bridge.ra.iter().for_each(|ra| ra::write(ra, &mut text));
         }
@@ -25,6 +26,8 @@ impl Config {
             text.key("interface", quoted(&port.interface));
             text.optional("bridge", port.bridge.as_deref().map(quoted));
             text.optional("trunk", trunk(port));
+            text.optional("address", (!port.address.is_empty()).then(|| list(&port.address)));
+            text.optional("vrf", port.vrf.as_deref().map(quoted));
             text.key("isolated", port.isolated);
             text.key("learning", port.learning);
             text.key("flood_unicast", port.flood_unicast);
@@ -38,6 +41,10 @@ impl Config {
             text.key("bridge", quoted(&entry.bridge));
             text.key("port", quoted(&entry.port));
             text.key("sticky", entry.sticky);
+        }
+        for route in &self.routes {
+            text.0.push_str("\n[[route]]\n");
+            route::write(route, &mut text);
         }
         text.0
     }

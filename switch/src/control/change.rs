@@ -12,6 +12,7 @@ use super::dump::FlushStream;
 use super::fill::Division;
 use super::requests::Answer;
 use super::server::Reply;
+use super::view::routed_domain;
 use super::{Control, tell_service_manager};
 use crate::config::{self, Config, ConfigErrors, Diff, PortChange, PortConfig, StaticEntry};
 use crate::ids::{DomainId, Mac};
@@ -25,6 +26,14 @@ impl Control {
         let mut port = PortConfig::new(&add.interface);
         port.bridge = add.bridge;
         port.trunk = add.trunk;
+        port.vrf = add.vrf.filter(|vrf| vrf != config::VRF_DEFAULT);
+        for text in &add.address {
+            let address = text.parse().map_err(|_| {
+                let text = text.clone();
+                ErrorBody::usage(config::Problem::AddressText { key: "address", text }.to_string())
+            })?;
+            port.address.push(address);
+        }
         lay_over(&mut port, &add.settings);
         let interface = port.interface.clone();
         self.config.add_port(port).map_err(refused)?;
@@ -153,7 +162,15 @@ impl Control {
             ErrorBody::failed(format!("cannot read {file}: {error}: the configuration stays as it is"))
         })?;
         let (config, diff) = Config::parse_reload(file, &text, &self.config).map_err(|errors| refused_all(&errors))?;
-        let (changes, notes) = (changes(&diff), removals(&diff));
+        let (mut changes, mut notes) = (changes(&diff), removals(&diff));
+        let added = self.forget_added_routes();
+        if added > 0 {
+            changes += added;
+            notes.push(match added {
+                1 => "1 route added at run time removed: the file does not name it".to_string(),
+                more => format!("{more} routes added at run time removed: the file does not name them"),
+            });
+        }
         notes.iter().for_each(|note| tracing::info!("reload: {note}"));
         self.apply(config, diff);
         let message = match changes {
@@ -176,13 +193,9 @@ impl Control {
     fn apply(&mut self, config: Config, diff: Diff) {
         diff.fdb_removed.iter().for_each(|entry| self.remove_static(entry));
         diff.ports_removed.iter().for_each(|interface| self.ports.remove(interface));
+        self.remove_routes(&diff.routes_removed);
+        self.router.set_incomplete();
         self.config = config;
-        for bridge in &diff.bridges_removed {
-            let Some(id) = self.domains.remove(bridge) else { continue };
-            let matches = Box::new(move |entry: &Entry| entry.key.domain() == id);
-            let after = self.publisher.generation() + 1;
-            self.sweeper.flush(Flush { matches, after, then: Then::FreeDomain(id) });
-        }
         self.number();
         diff.ports_changed.iter().for_each(|change| self.port_changed(change));
         for entry in &diff.fdb_added {
@@ -198,10 +211,21 @@ impl Control {
         if self.is_stopping() {
             return;
         }
-        for bridge in &self.config.bridges {
-            if self.domains.get(&bridge.name).is_none() {
+        let bridges = self.config.bridges.iter().map(|bridge| bridge.name.clone());
+        let routed = self.config.ports.iter().filter(|port| port.is_routed());
+        let wanted: HashSet<String> = bridges.chain(routed.map(|port| routed_domain(&port.interface))).collect();
+        let gone: Vec<String> =
+            self.domains.names().filter(|name| !wanted.contains(*name)).map(str::to_string).collect();
+        for name in gone {
+            let Some(id) = self.domains.remove(&name) else { continue };
+            let matches = Box::new(move |entry: &Entry| entry.key.domain() == id);
+            let after = self.publisher.generation() + 1;
+            self.sweeper.flush(Flush { matches, after, then: Then::FreeDomain(id) });
+        }
+        for name in &wanted {
+            if self.domains.get(name).is_none() {
                 // None free: the next freed one comes here.
-                let _ = self.domains.add(&bridge.name);
+                let _ = self.domains.add(name);
             }
         }
         for port in &self.config.ports {
@@ -285,7 +309,8 @@ fn lay_over(port: &mut PortConfig, settings: &PortSettings) {
 fn changes(diff: &Diff) -> u64 {
     let ports = diff.ports_added.len() + diff.ports_removed.len() + diff.ports_changed.len();
     let bridges = diff.bridges_added.len() + diff.bridges_removed.len() + diff.bridges_changed.len();
-    (ports + bridges + diff.fdb_added.len() + diff.fdb_removed.len()) as u64
+    let entries = diff.fdb_added.len() + diff.fdb_removed.len();
+    (ports + bridges + entries + diff.routes_added.len() + diff.routes_removed.len()) as u64
 }
 
 /// What a reload takes away, a line each.
@@ -300,7 +325,12 @@ fn removals(diff: &Diff) -> Vec<String> {
         let StaticEntry { mac, bridge, port, .. } = entry;
         format!("static entry {mac} (bridge {bridge}, port {port}) removed: the file does not name it")
     });
-    bridges.chain(ports).chain(entries).collect()
+    let replaced: HashSet<_> = diff.routes_added.iter().map(|route| (route.vrf(), route.to)).collect();
+    let routes = diff.routes_removed.iter().filter(|route| !replaced.contains(&(route.vrf(), route.to)));
+    let routes = routes.map(|route| {
+        format!("route {} ({}) removed: the file does not name it", route.to, config::vrf_text(route.vrf()))
+    });
+    bridges.chain(ports).chain(entries).chain(routes).collect()
 }
 
 /// As many notes as one answer can carry and a user reads; the log has all.

@@ -42,7 +42,18 @@ pub struct Names {
 }
 
 impl Names {
-    fn port(&self, id: PortId) -> Option<&PortName> {
+    /// Names a port.
+    pub fn set_port(&mut self, id: PortId, name: PortName) {
+        if self.ports.len() <= id.index() {
+            self.ports.resize_with(id.index() + 1, || None);
+        }
+        if let Some(slot) = self.ports.get_mut(id.index()) {
+            *slot = Some(name);
+        }
+    }
+
+    /// What a port is called.
+    pub fn port(&self, id: PortId) -> Option<&PortName> {
         self.ports.get(id.index())?.as_ref()
     }
 

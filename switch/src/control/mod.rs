@@ -5,9 +5,9 @@
 //! bounded piece of work: one attach, one slice of a sweep, one round of requests.
 //!
 //! `links` and `netlink`: interfaces; `ports`: the life of a port; `view`: numbers and snapshots; `ageing`: removing
-//! addresses; `closer`: closing sockets; `fill`: fill rings; `receive`: kernel receive work by load; `resume`: how soon
-//! idle cores wake; `requests`, `change`, `show` and `dump`: the control socket's commands; `server`: the socket
-//! itself.
+//! addresses; `closer`: closing sockets; `fill`: fill rings; `receive`: kernel receive work by load; `resume`: how
+//! soon idle cores wake; `router`: interfaces, routes and next hops; `requests`, `change`, `show` and `dump`: the
+//! control socket's commands; `server`: the socket itself.
 
 mod ageing;
 mod change;
@@ -20,6 +20,7 @@ mod ports;
 mod receive;
 mod requests;
 mod resume;
+mod router;
 mod run;
 pub mod server;
 mod show;
@@ -35,19 +36,25 @@ use std::time::{Duration, Instant};
 pub use closer::Closer;
 pub use links::{Link, LinkEvent, LinkSource};
 pub use netlink::NetlinkSource;
+pub use router::identity::machine;
 pub use run::EventLoop;
 
 use self::ageing::{Sweeper, Then};
 use self::links::LinkTable;
 use self::ports::{Life, PortTable, Slot};
 use self::resume::Resume;
-use self::view::{Domains, Publisher, port_setup};
+use self::router::Router;
+use self::view::{Domains, Publisher, port_setup, routed_domain};
 use self::watch::Watch;
 use crate::config::Config;
 use crate::host::SharedHost;
 use crate::ids::{DomainId, PortId};
+use crate::limits::AGEING_SECONDS_DEFAULT;
 use crate::port::{PortFactory, THREADED_NAPI};
 use crate::worker::{Event, Shared};
+
+/// How soon next hops that nothing leads to any more are looked at again: workers pass within microseconds, or sleep.
+const ROUTES_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a [`Control`] is made of.
 pub struct Parts {
@@ -67,6 +74,8 @@ pub struct Parts {
     pub links: Box<dyn LinkSource>,
     /// Closes ports.
     pub closer: Closer,
+    /// What tells this machine from others, for derived MAC addresses: see [`machine`].
+    pub machine: String,
 }
 
 /// The state of the switch as its operator sees it. Control thread.
@@ -77,8 +86,6 @@ pub struct Control {
     /// Second of the switch's clock, as of this turn.
     now_s: u32,
     shared: Arc<Shared>,
-    /// Configured with every publish, listed on request.
-    host: SharedHost,
     factory: Box<dyn PortFactory>,
     link_source: Box<dyn LinkSource>,
     links: LinkTable,
@@ -89,6 +96,7 @@ pub struct Control {
     closer: Closer,
     watch: Watch,
     resume: Resume,
+    router: Router,
     /// Workers have to be told of something.
     changed: bool,
     /// Ports have to be brought in line.
@@ -102,16 +110,16 @@ pub struct Control {
 impl Control {
     /// A switch with nothing attached yet. Reports kernel features that are missing.
     pub fn new(parts: Parts) -> Control {
-        let Parts { config, source, epoch, shared, host, factory, links, closer } = parts;
+        let Parts { config, source, epoch, shared, factory, links, closer, host, machine } = parts;
         let watch = Watch::new(epoch, shared.workers());
         let resume = Resume::new(config.switch.resume_latency_us);
+        let router = Router::new(&shared, host, machine);
         let mut control = Control {
             config,
             source,
             epoch,
             now_s: 0,
             shared,
-            host,
             factory,
             link_source: links,
             links: LinkTable::default(),
@@ -122,6 +130,7 @@ impl Control {
             closer,
             watch,
             resume,
+            router,
             changed: true,
             look: true,
             retry: None,
@@ -135,6 +144,9 @@ impl Control {
         }
         for port in &config.ports {
             let _ = control.ports.add(&port.interface, false);
+            if port.is_routed() {
+                let _ = control.domains.add(&routed_domain(&port.interface));
+            }
         }
         control.missing_features().iter().for_each(|line| tracing::info!("{line}"));
         control
@@ -159,13 +171,17 @@ impl Control {
         if std::mem::take(&mut self.changed) {
             self.publish();
         }
+        let more = self.turn_routes();
         self.sweep(now);
         let sampled = self.sample(now);
         self.say_ready();
-        if self.look || self.changed {
+        if self.look || self.changed || more {
             return now;
         }
-        let due = self.sweeper.due(now).min(sampled);
+        let mut due = self.sweeper.due(now).min(sampled);
+        if self.routes_owe() {
+            due = due.min(now + ROUTES_PAUSE);
+        }
         self.retry.map_or(due, |retry| retry.min(due))
     }
 
@@ -224,14 +240,20 @@ impl Control {
         let ports: Vec<_> = ports.collect();
         let domains = self.ageing_times();
         self.sweeper.set_ageing(&domains);
-        let view = self.publisher.publish(&self.shared, &ports, &domains);
-        self.host.lock().configure(Vec::new(), view);
+        let (router, changed) = self.leave_interfaces();
+        let view = self.publisher.make(&ports, &domains, router);
+        self.tell_host(&view);
+        self.publisher.publish(&self.shared, &view);
+        self.enter_interfaces(changed);
     }
 
     /// Every domain with its ageing time in seconds.
     fn ageing_times(&self) -> Vec<(DomainId, u32)> {
         let bridges = self.config.bridges.iter();
-        bridges.filter_map(|bridge| Some((self.domains.get(&bridge.name)?, bridge.ageing_seconds))).collect()
+        let bridges = bridges.map(|bridge| (self.domains.get(&bridge.name), bridge.ageing_seconds));
+        let routed = self.config.ports.iter().filter(|port| port.is_routed());
+        let routed = routed.map(|port| (self.domains.get(&routed_domain(&port.interface)), AGEING_SECONDS_DEFAULT));
+        bridges.chain(routed).filter_map(|(domain, seconds)| Some((domain?, seconds))).collect()
     }
 
     fn sweep(&mut self, now: Instant) {

@@ -8,8 +8,12 @@ use ctl::protocol::{Done, ErrorBody, Item, Request};
 use super::Control;
 use super::dump::{BridgeStream, DomainName, FdbStream, Filter, Names, PortName};
 use super::server::{Handler, Reply};
+use super::view::routed_domain;
 use crate::ids::{DomainId, PortId};
-use crate::limits::DOMAINS_MAX;
+use crate::limits::{AGEING_SECONDS_DEFAULT, DOMAINS_MAX};
+
+/// What listings call the switch's own end of its interfaces.
+pub(super) const ROUTER: &str = "router";
 
 /// What a request that lists nothing answers.
 pub(super) type Answer = Result<Done, ErrorBody>;
@@ -40,6 +44,16 @@ impl Handler for Control {
             Request::AddFdb(add) => answer(self.add_fdb(&add)),
             Request::DelFdb(del) => answer(self.del_fdb(&del)),
             Request::FlushFdb(flush) => self.flush_fdb(&flush).unwrap_or_else(Reply::Error),
+            Request::ShowRoutes(filter) => self.show_routes(&filter).unwrap_or_else(Reply::Error),
+            Request::RouteGet(get) => self.route_get(&get).unwrap_or_else(Reply::Error),
+            Request::AddRoute(add) => answer(self.add_route(&add)),
+            Request::DelRoute(del) => answer(self.del_route(&del)),
+            Request::LoadRoutes(load) => self.load_routes(&load),
+            Request::ShowNeigh(filter) => self.show_neigh(&filter).unwrap_or_else(Reply::Error),
+            Request::AddNeigh(add) => answer(self.add_neigh(&add)),
+            Request::DelNeigh(del) => answer(self.del_neigh(&del)),
+            Request::FlushNeigh { bridge } => answer(self.flush_neigh(bridge.as_deref())),
+            Request::ShowDhcp { bridge } => self.show_dhcp(bridge.as_deref()).unwrap_or_else(Reply::Error),
             Request::Reload {} => answer(self.reload()),
             Request::Shutdown {} => {
                 self.stop();
@@ -59,7 +73,11 @@ fn answer(answer: Answer) -> Reply {
 impl Control {
     /// Items about every port, or about the one named.
     fn list(&self, port: Option<&str>, items: impl Fn(&Control, Option<PortId>) -> Vec<Item>) -> Reply {
-        match port.map(|port| self.known_port(port)).transpose() {
+        let number = |port| match self.known_port(port) {
+            Err(_) if port == ROUTER => Ok(PortId::ROUTER),
+            known => known,
+        };
+        match port.map(number).transpose() {
             Ok(port) => Reply::Done(items(self, port), Done::default()),
             Err(error) => Reply::Error(error),
         }
@@ -108,17 +126,26 @@ impl Control {
                 *slot = Some(DomainName { name: bridge.name.clone(), ageing_s: bridge.ageing_seconds });
             }
         }
+        let routed = self.config.ports.iter().filter(|port| port.is_routed());
+        let routed: Vec<_> = routed
+            .filter_map(|port| Some((self.domains.get(&routed_domain(&port.interface))?, &port.interface)))
+            .collect();
+        for (id, name) in &routed {
+            if let Some(slot) = names.domains.get_mut(id.index()) {
+                *slot = Some(DomainName { name: (*name).clone(), ageing_s: AGEING_SECONDS_DEFAULT });
+            }
+        }
+        let all = names.domains.iter().enumerate().filter(|(_, name)| name.is_some());
+        let vlans = all.filter_map(|(number, _)| Some((DomainId::new(number)?, 0))).collect();
+        names.set_port(PortId::ROUTER, PortName { interface: ROUTER.to_string(), vlans });
         for port in &self.config.ports {
             let Some(id) = self.port_id(&port.interface) else { continue };
             let native = port.bridge.iter().map(|bridge| (bridge, 0));
             let carried = native.chain(port.trunk.iter().map(|(&vlan, bridge)| (bridge, vlan)));
-            let vlans = carried.filter_map(|(bridge, vlan)| Some((self.domains.get(bridge)?, vlan))).collect();
-            if names.ports.len() <= id.index() {
-                names.ports.resize_with(id.index() + 1, || None);
-            }
-            if let Some(slot) = names.ports.get_mut(id.index()) {
-                *slot = Some(PortName { interface: port.interface.clone(), vlans });
-            }
+            let vlans = carried.filter_map(|(bridge, vlan)| Some((self.domains.get(bridge)?, vlan)));
+            let own = self.domains.get(&routed_domain(&port.interface)).map(|domain| (domain, 0));
+            let vlans = vlans.chain(own).collect();
+            names.set_port(id, PortName { interface: port.interface.clone(), vlans });
         }
         names
     }

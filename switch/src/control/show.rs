@@ -10,6 +10,7 @@ use ctl::protocol::{
 
 use super::Control;
 use super::ports::{Attached, Life, Slot};
+use super::requests::ROUTER;
 use crate::config::PortConfig;
 use crate::ids::{DomainId, PortId};
 use crate::stats::{Counter, Drop, PortStats};
@@ -46,17 +47,17 @@ impl Control {
     }
 
     /// Drops charged to a port, by name, with their explanation; only reasons that were seen.
-    fn drops(&self, slot: &Slot) -> Vec<(&'static str, u64, &'static str)> {
-        let count = |reason: &Drop| self.shared.all_stats().map(|stats| stats.port(slot.id).drops(*reason)).sum();
+    fn drops(&self, port: PortId) -> Vec<(&'static str, u64, &'static str)> {
+        let count = |reason: &Drop| self.shared.all_stats().map(|stats| stats.port(port).drops(*reason)).sum();
         let own = Drop::ALL.iter().map(|reason| (reason.name(), count(reason), reason.help()));
-        let kernel = KERNEL_DROPS.iter().map(|(name, help, counter)| (*name, self.total(slot.id, counter), *help));
+        let kernel = KERNEL_DROPS.iter().map(|(name, help, counter)| (*name, self.total(port, counter), *help));
         own.chain(kernel).filter(|(_, count, _)| *count > 0).collect()
     }
 
     pub(super) fn drop_items(&self, only: Option<PortId>) -> Vec<Item> {
         let ports = self.chosen(only).flat_map(|(port, slot)| {
             let name = port.interface.clone();
-            self.drops(slot).into_iter().map(move |(reason, count, help)| DropStatus {
+            self.drops(slot.id).into_iter().map(move |(reason, count, help)| DropStatus {
                 reason: reason.to_string(),
                 port: Some(name.clone()),
                 count,
@@ -64,7 +65,15 @@ impl Control {
                 help: help.to_string(),
             })
         });
-        let mut drops: Vec<DropStatus> = ports.collect();
+        let router = only.is_none_or(|only| only == PortId::ROUTER).then(|| self.drops(PortId::ROUTER));
+        let router = router.into_iter().flatten().map(|(reason, count, help)| DropStatus {
+            reason: reason.to_string(),
+            port: Some(ROUTER.to_string()),
+            count,
+            rate_per_second: None,
+            help: help.to_string(),
+        });
+        let mut drops: Vec<DropStatus> = ports.chain(router).collect();
         drops.sort_by_key(|drop| std::cmp::Reverse(drop.count));
         drops.into_iter().map(Item::Drop).collect()
     }
@@ -86,8 +95,10 @@ impl Control {
             rx_bytes: self.total(slot.id, |stats| &stats.rx_bytes),
             tx_packets: self.total(slot.id, |stats| &stats.tx_packets),
             tx_bytes: self.total(slot.id, |stats| &stats.tx_bytes),
-            drops: self.drops(slot).into_iter().map(|(reason, count, _)| (reason.to_string(), count)).collect(),
+            drops: self.drops(slot.id).into_iter().map(|(reason, count, _)| (reason.to_string(), count)).collect(),
             trunk: port.trunk.clone(),
+            address: port.address.iter().map(ToString::to_string).collect(),
+            vrf: port.vrf.clone(),
             ifindex: link.map_or(0, |link| link.ifindex),
             mac: link.and_then(|link| link.mac).map(|mac| ctl::mac::Mac(mac.octets())),
             workers: attached.map_or_else(Vec::new, workers_of),
@@ -197,7 +208,7 @@ impl Control {
     pub(super) fn config_items(&self) -> Vec<Item> {
         let Ok(serde_json::Value::Object(tables)) = serde_json::to_value(&self.config) else { return Vec::new() };
         let mut items = Vec::new();
-        for section in ["switch", "bridge", "port", "fdb"] {
+        for section in ["switch", "bridge", "port", "fdb", "route"] {
             let (repeated, values) = match tables.get(section) {
                 Some(serde_json::Value::Array(values)) => (true, values.as_slice()),
                 Some(value) => (false, std::slice::from_ref(value)),

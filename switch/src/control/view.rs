@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config::PortConfig;
 use crate::ids::{DomainId, PortId};
 use crate::limits::{DOMAINS_MAX, PORTS_MAX, WORKERS_MAX};
+use crate::table::router::RouterSetup;
 use crate::table::snapshot::{PortFlags, PortSetup, Snapshot};
 use crate::worker::{Command, Shared};
 
@@ -59,6 +60,11 @@ impl Domains {
         self.by_name.get(name).copied()
     }
 
+    /// Names in use.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
     /// Numbers a new domain; `None` when there are too many.
     pub fn add(&mut self, name: &str) -> Option<DomainId> {
         let id = self.free.take()?;
@@ -77,6 +83,11 @@ impl Domains {
     }
 }
 
+/// The name that the private domain of a routed port goes by; no bridge can be called that.
+pub fn routed_domain(interface: &str) -> String {
+    format!("/{interface}")
+}
+
 /// What the packet path is told of a port. `owners` lists the worker of each queue; it is empty while the
 /// port is not attached.
 pub fn port_setup(
@@ -88,11 +99,15 @@ pub fn port_setup(
     owners: &[usize],
 ) -> PortSetup {
     let trunk = port.trunk.iter().filter_map(|(&vlan, name)| Some((vlan, domains.get(name)?)));
+    let native = match port.is_routed() {
+        true => domains.get(&routed_domain(&port.interface)),
+        false => port.bridge.as_deref().and_then(|name| domains.get(name)),
+    };
     PortSetup {
         id,
         forwarding,
         mtu,
-        native: port.bridge.as_deref().and_then(|name| domains.get(name)),
+        native,
         trunk: trunk.collect(),
         flags: PortFlags {
             learning: port.learning,
@@ -145,14 +160,17 @@ impl Default for Publisher {
 }
 
 impl Publisher {
-    /// Sends a new picture to every worker, and answers with it.
-    pub fn publish(&mut self, shared: &Shared, ports: &[PortSetup], domains: &[(DomainId, u32)]) -> Arc<Snapshot> {
+    /// A new picture, with the next number.
+    pub fn make(&mut self, ports: &[PortSetup], domains: &[(DomainId, u32)], router: RouterSetup) -> Arc<Snapshot> {
         self.generation += 1;
-        let view = Arc::new(Snapshot::new(self.generation, ports, domains));
+        Arc::new(Snapshot::new(self.generation, ports, domains).with_router(router))
+    }
+
+    /// Sends the picture made last to every worker.
+    pub fn publish(&self, shared: &Shared, view: &Arc<Snapshot>) {
         for worker in 0..shared.workers() {
-            shared.command(worker, Command::View(Arc::clone(&view)));
+            shared.command(worker, Command::View(Arc::clone(view)));
         }
-        view
     }
 
     /// A worker gave back a snapshot.

@@ -146,8 +146,12 @@ fn drops(port: &PortStatus) -> u64 {
     port.drops.values().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
-/// `pods` for an access port, `10=blue,20=green` for a trunk, both for a trunk with a native bridge.
+/// `pods` for an access port, `10=blue,20=green` for a trunk, both for a trunk with a native bridge; the addresses of a
+/// routed port.
 fn domains(port: &PortStatus) -> String {
+    if !port.address.is_empty() {
+        return port.address.join(",");
+    }
     let native = port.bridge.iter().cloned();
     let tagged = port.trunk.iter().map(|(vlan, bridge)| format!("{vlan}={bridge}"));
     let all: Vec<String> = native.chain(tagged).collect();

@@ -2,6 +2,7 @@
 
 mod properties;
 mod refusals;
+mod routes;
 mod services;
 
 use super::*;
@@ -35,7 +36,7 @@ fn every_file_of_configs_loads_and_is_written_back() {
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     names.sort();
-    assert_eq!(names, ["demo.toml", "large.toml", "vlan.toml"]);
+    assert_eq!(names, ["demo.toml", "large.toml", "router.toml", "vlan.toml"]);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use proptest::prelude::*;
 
 use super::services::ROUTED;
 use super::{DEMO, VLAN};
-use crate::config::{BridgeConfig, Config, DhcpConfig, Diff, PollMode, PortConfig, RaConfig};
-use crate::config::{StaticEntry, StaticLease, SwitchConfig};
+use crate::config::{
+    BridgeConfig, BridgeRouter, Config, DhcpConfig, Diff, PollMode, PortConfig, RaConfig, RouteConfig, RouteKind,
+    StaticEntry, StaticLease, SwitchConfig, VRF_DEFAULT, Via,
+};
 use crate::ids::Mac;
 
 const BRIDGES: [&str; 4] = ["pods", "blue", "Green_2", "a.b-c"];
@@ -192,6 +194,8 @@ fn port(interface: &str, bridges: Vec<String>) -> impl Strategy<Value = PortConf
             interface,
             bridge,
             trunk,
+            address: Vec::new(),
+            vrf: None,
             isolated,
             learning,
             flood_unicast,
@@ -216,6 +220,64 @@ fn static_entries(ports: Vec<PortConfig>) -> impl Strategy<Value = Vec<StaticEnt
     })
 }
 
+/// Bridges that have a gateway, with what else there is to say of it.
+fn with_router(bridges: Vec<BridgeConfig>) -> impl Strategy<Value = Vec<BridgeConfig>> {
+    let choices = vec((any::<[bool; 4]>(), option::of(1_280u32..9_000)), bridges.len());
+    choices.prop_map(move |choices| {
+        let mut bridges = bridges.clone();
+        let routed = bridges.iter_mut().filter(|bridge| !bridge.gateway.is_empty());
+        for (number, (bridge, (flags, mtu))) in routed.zip(choices).enumerate() {
+            let [proxy_arp, suppress, redirects, clamp_mss] = flags;
+            let gateway_mac = suppress.then(|| Mac::from_bits(0x0600_0000_0000 | number as u64));
+            bridge.router = BridgeRouter { gateway_mac, mtu, proxy_arp, suppress, redirects, clamp_mss };
+        }
+        bridges
+    })
+}
+
+fn routed_ports() -> impl Strategy<Value = Vec<PortConfig>> {
+    (0usize..3, option::of(Just("red".to_string()))).prop_map(|(count, vrf)| {
+        let port = |number: usize| PortConfig {
+            address: vec![format!("192.168.{number}.1/30").parse().unwrap()],
+            vrf: vrf.clone(),
+            ..PortConfig::new(&format!("up{number}"))
+        };
+        (0..count).map(port).collect()
+    })
+}
+
+/// Routes through the interfaces of `config`, to prefixes that none of them has.
+fn routes(config: &Config) -> impl Strategy<Value = Vec<RouteConfig>> + use<> {
+    let hops: Vec<(Via, Option<String>)> = config
+        .interfaces()
+        .flat_map(|interface| {
+            let vrf = Some(interface.vrf.to_string()).filter(|vrf| vrf != VRF_DEFAULT);
+            interface.addresses.iter().map(move |net| {
+                let other = net.hosts().find(|host| ![net.addr(), net.network()].contains(host)).unwrap();
+                (Via { to: other, weight: 1 }, vrf.clone())
+            })
+        })
+        .collect();
+    let choice = (any::<prop::sample::Index>(), 1u16..=256, 0u8..5, any::<bool>());
+    vec(choice, 0..6).prop_map(move |choices| {
+        let route = |(number, (at, weight, kind, named)): (usize, (prop::sample::Index, u16, u8, bool))| {
+            let prefix =
+                |v4: bool| if v4 { format!("172.16.{number}.0/24") } else { format!("2001:db8:{number}::/48") };
+            let leads = kind > 1 && !hops.is_empty();
+            let (hop, vrf) = if leads { at.get(&hops).clone() } else { (Via { to: [0; 4].into(), weight: 1 }, None) };
+            let kinds = [RouteKind::Blackhole, RouteKind::Prohibit];
+            RouteConfig {
+                to: prefix(hop.to.is_ipv4()).parse().unwrap(),
+                via: if leads { vec![Via { weight: if named { weight } else { 1 }, ..hop }] } else { Vec::new() },
+                kind: if leads { RouteKind::Unicast } else { kinds[usize::from(kind) % 2] },
+                interface: None,
+                vrf,
+            }
+        };
+        choices.into_iter().enumerate().map(route).collect()
+    })
+}
+
 /// A configuration that keeps every rule.
 fn config() -> impl Strategy<Value = Config> {
     let bridges = prop::sample::subsequence(BRIDGES.to_vec(), 1..=BRIDGES.len());
@@ -229,9 +291,16 @@ fn config() -> impl Strategy<Value = Config> {
         .prop_flat_map(|(names, ages, ports)| {
             let bridges = names.into_iter().zip(ages);
             let bridges = bridges.enumerate().map(|(index, (name, age))| routed(index, name, age));
-            (switch(), bridges.collect::<Vec<_>>(), Just(ports.clone()), static_entries(ports))
+            let bridges = bridges.collect::<Vec<_>>().prop_flat_map(with_router);
+            (switch(), bridges, Just(ports.clone()), static_entries(ports), routed_ports())
         })
-        .prop_map(|(switch, bridges, ports, fdb)| Config { switch, bridges, ports, fdb })
+        .prop_flat_map(|(switch, bridges, mut ports, fdb, routed)| {
+            ports.extend(routed);
+            let config = Config { switch, bridges, ports, fdb, routes: Vec::new() };
+            let routes = routes(&config);
+            (Just(config), routes)
+        })
+        .prop_map(|(config, routes)| Config { routes, ..config })
 }
 
 /// Every name in `config` names something that is there.
@@ -247,6 +316,8 @@ fn coherent(config: &Config) {
 
 /// Follows `diff` step by step in the documented order.
 fn apply(config: &mut Config, diff: &Diff) {
+    config.routes.retain(|route| !diff.routes_removed.contains(route));
+    coherent(config);
     config.fdb.retain(|entry| !diff.fdb_removed.contains(entry));
     coherent(config);
     config.ports.retain(|port| !diff.ports_removed.contains(&port.interface));
@@ -267,11 +338,14 @@ fn apply(config: &mut Config, diff: &Diff) {
     coherent(config);
     config.fdb.extend(diff.fdb_added.iter().cloned());
     coherent(config);
+    config.routes.extend(diff.routes_added.iter().cloned());
+    coherent(config);
 }
 
 fn sorted(mut config: Config) -> Config {
     config.bridges.sort_by(|a, b| a.name.cmp(&b.name));
     config.ports.sort_by(|a, b| a.interface.cmp(&b.interface));
+    config.routes.sort_by(|a, b| (&a.vrf, a.to).cmp(&(&b.vrf, b.to)));
     config.fdb.sort_by(|a, b| (a.mac, &a.bridge).cmp(&(b.mac, &b.bridge)));
     config
 }

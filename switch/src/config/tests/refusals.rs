@@ -199,8 +199,8 @@ const FILE: &[(&str, &str)] = &[
     ),
     (
         "[[bridge]]\nname = \"a\"\nageing = 300",
-        "3:1: bridge \"a\": unknown key \"ageing\" (known keys: \"name\", \"ageing_seconds\", \"vrf\", \
-            \"gateway\", \"dhcp\", \"ra\")",
+        "3:1: bridge \"a\": unknown key \"ageing\" (known keys: \"name\", \"ageing_seconds\", \"vrf\", \"gateway\", \
+            \"gateway_mac\", \"mtu\", \"proxy_arp\", \"suppress\", \"redirects\", \"clamp_mss\", ...)",
     ),
     ("[[port]]\nbridge = \"a\"", "1:1: port number 1: \"interface\" is missing; add interface = \"web0\""),
     ("[[port]]\ninterface = [\"web0\"]", "2:1: port number 1: \"interface\" is a list; write a string, like \"web0\""),
@@ -238,7 +238,7 @@ const FILE: &[(&str, &str)] = &[
             write a string, \"adaptive\" or \"spin\"\n4:1: port number 1: \"interface\" is missing; add \
             interface = \"web0\"",
     ),
-    ("\"a\\nb\" = 1", "1:1: unknown key \"a\\nb\" (known keys: \"switch\", \"bridge\", \"port\", \"fdb\")"),
+    ("\"a\\nb\" = 1", "1:1: unknown key \"a\\nb\" (known keys: \"switch\", \"bridge\", \"port\", \"fdb\", \"route\")"),
 ];
 
 /// Ports, from line 7 on.
@@ -313,8 +313,8 @@ const PORT: &[(&str, &str)] = &[
     (
         "bridge = \"pods\"\nvlan = 10",
         "8:1: port \"web0\": unknown key \"vlan\" (known keys: \"interface\", \"bridge\", \"trunk\", \
-            \"isolated\", \"learning\", \"flood_unicast\", \"flood_broadcast\", \"flood_multicast\", \
-            \"mac_limit\")",
+            \"address\", \"vrf\", \"isolated\", \"learning\", \"flood_unicast\", \"flood_broadcast\", \
+            \"flood_multicast\", ...)",
     ),
     (
         "bridge = \"pods\"\n\n[[port]]\ninterface = \"web0\"\nbridge = \"blue\"",

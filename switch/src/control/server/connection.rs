@@ -203,7 +203,7 @@ impl Connection {
             Err(refusal) => return self.refuse(refusal, now),
         };
         let name = request.name();
-        if request.changes_state() {
+        if request.changes_state() && !request.goes_on() {
             let caller = peer(&self.stream);
             let (uid, pid) = (caller.map(|peer| peer.uid), caller.and_then(|peer| peer.pid));
             tracing::info!(request = name, uid, pid, "control request");

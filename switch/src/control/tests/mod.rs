@@ -2,6 +2,7 @@
 
 mod life;
 mod requests;
+mod router;
 mod scale;
 mod socket;
 
@@ -194,6 +195,7 @@ impl Bench {
             epoch,
             shared: Arc::clone(&shared),
             host: Arc::new(parking_lot::Mutex::new(Host::new(Arc::clone(&shared), HostSettings::default()))),
+            machine: "lab".to_string(),
             factory: Box::new(LabFactory(Arc::clone(&lab))),
             links: Box::new(LabLinks(Arc::clone(&lab))),
             closer: Closer::in_place(Arc::clone(&pool)),

@@ -149,7 +149,7 @@ const GENERATION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
 /// The bucket's mark, in the word of its first slot: see [`Value::SPILLED`].
 const SPILLED: u64 = 1 << 63;
 
-const _: () = assert!(PORTS_MAX.is_power_of_two() && PORTS_MAX <= 1 << PORT_BITS && DOMAINS_MAX < 1 << (64 - MAC_BITS));
+const _: () = assert!(PORTS_MAX.is_power_of_two() && PORTS_MAX < 1 << PORT_BITS && DOMAINS_MAX < 1 << (64 - MAC_BITS));
 
 /// The value word of a slot: bucket mark (1 bit), generation (16), kind (3, 0 = no entry), port (12), stamp (32).
 ///
@@ -184,7 +184,7 @@ impl Value {
     #[inline]
     pub(super) fn hit(self) -> Option<Hit> {
         let kind = Kind::from_code(self.0 >> KIND_SHIFT & ((1 << KIND_BITS) - 1))?;
-        let port = PortId::new((self.0 >> PORT_SHIFT & ((1 << PORT_BITS) - 1)) as usize)?;
+        let port = PortId::or_router((self.0 >> PORT_SHIFT & ((1 << PORT_BITS) - 1)) as usize)?;
         Some(Hit { port, kind, stamp_s: self.0 as u32 })
     }
 

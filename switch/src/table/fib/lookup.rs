@@ -21,6 +21,13 @@ pub struct Fib<A> {
 /// Slots of a root that goes by two octets.
 pub(super) const WIDE: usize = 1 << 16;
 
+impl<A: Address> Default for Fib<A> {
+    /// A table without routes.
+    fn default() -> Self {
+        super::build::build(&[]).0
+    }
+}
+
 impl<A: Address> Fib<A> {
     pub(super) fn with(root: &[u32], lines: Vec<Line>, default: u32) -> Fib<A> {
         Fib {
