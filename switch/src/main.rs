@@ -116,6 +116,9 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
     let links = NetlinkSource::open().map_err(|error| format!("cannot listen for interfaces (netlink): {error}"))?;
     let (factory, pool) = AfxdpFactory::new(settings.frames, &settings.workers)?;
     let fdb = Arc::new(Fdb::new(settings.fdb_entries, random_seed()?));
+    if !afxdp::prefer_huge(fdb.memory()) {
+        tracing::debug!("the forwarding database stays on small pages: the kernel gave no huge ones");
+    }
     let shared = Shared::new(settings.workers.len(), Arc::clone(&pool), fdb)
         .map_err(|error| format!("cannot make the workers' queues: {error}"))?;
     let _priority = worker::raise_session();

@@ -15,6 +15,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use switch::ids::{DomainId, Mac, PortId};
 use switch::limits::{BURST, FDB_ENTRIES_MAX, FRAMES_DEFAULT, WORKERS_MAX};
+use switch::port::afxdp::prefer_huge;
 use switch::port::{Frame, FramePool, Frames, Port, PortError, Service, SharedPool};
 use switch::table::fdb::{Entry, Fdb, Kind, Learn, LearnLimits, MacKey};
 use switch::table::snapshot::{PortFlags, PortSetup, Snapshot};
@@ -154,6 +155,8 @@ pub fn table(known: &[(usize, &[Mac])]) -> Fdb {
             assert_eq!(answer, Learn::Learned, "the table has room for {mac:?}");
         }
     }
+    // As switchd does.
+    prefer_huge(fdb.memory());
     fdb
 }
 

@@ -1,5 +1,5 @@
-//! What the switch as a host says with ICMP: answers to echo requests, errors to senders, redirects; and how a packet of its
-//! own finds its way (RFC 1812 4.3, RFC 4443).
+//! What the switch as a host says with ICMP: answers to echo requests, errors to senders, redirects; and how a packet
+//! of its own finds its way (RFC 1812 4.3, RFC 4443).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -73,8 +73,9 @@ impl Host {
         let lost = match about {
             About::Local if self.echo(domain, packet) || self.refuse(domain, packet) => None,
             About::Local => Some(Drop::HostIgnored),
+            // Of groups, only those of IPv6 are asked (RFC 1122 3.2.2.6: a broadcast echo request may be ignored).
             About::Heard => {
-                self.echo(domain, packet);
+                let _ = version(packet) == Some(6) && self.echo(domain, packet);
                 None
             }
             About::Complaint(_) if to_many => None,

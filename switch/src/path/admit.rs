@@ -12,13 +12,13 @@ pub const VLAN_ID_MASK: u16 = 0x0fff;
 pub fn admit(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let port = ctx.view.port(burst.ingress).filter(|port| port.forwarding);
     let native = port.and_then(PortView::native);
+    // Most bursts: a port that forwards, individual source addresses, no tags.
+    if burst.plain && native.is_some() {
+        burst.lanes().iter_mut().for_each(|lane| lane.meta.domain = native);
+        return;
+    }
     for lane in burst.lanes() {
         if !lane.is_pending() {
-            continue;
-        }
-        // Most frames: a port that forwards, an individual source address, no tag.
-        if native.is_some() && !lane.meta.src.is_group() && lane.meta.tci.is_none() {
-            lane.meta.domain = native;
             continue;
         }
         match port.ok_or(Drop::RxPortDown).and_then(|port| domain(port, &lane.meta)) {

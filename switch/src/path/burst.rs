@@ -86,6 +86,8 @@ pub struct Burst {
     pub frames: Frames,
     /// Lanes that `forward` left to the router, and group frames on domains that have one.
     pub for_router: u16,
+    /// Every frame is whole, without a tag, and from an individual address: what most bursts are. Set by parse.
+    pub plain: bool,
     lanes: [Lane; BURST],
     asides: Asides,
 }
@@ -100,6 +102,7 @@ impl Default for Burst {
             ingress: PortId::FIRST,
             frames: Frames::new(),
             for_router: 0,
+            plain: false,
             lanes: [lane; BURST],
             asides: Asides::new(),
         }

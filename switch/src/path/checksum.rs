@@ -68,8 +68,8 @@ pub const fn fold(sum: u64) -> u16 {
     ((sum >> 16) + (sum & 0xffff)) as u16
 }
 
-/// True if a `sum` that is neither 0 nor above 2^63 [`fold`]s to `word`, found out without folding it: both are then
-/// congruent modulo 0xffff. 0 is congruent to 0xffff, but nothing other than 0 folds to it.
+/// True if a `sum` that is neither 0 nor above 2^63 [`fold`]s to a `word` other than 0, found out without folding it:
+/// both are then congruent modulo 0xffff. True for 0 where the sum folds to 0xffff, to which 0 is congruent.
 #[inline]
 const fn folds_to(sum: u64, word: u16) -> bool {
     // A multiple of an odd number, times that number's inverse modulo 2^64, is the small quotient; anything else is
@@ -77,7 +77,7 @@ const fn folds_to(sum: u64, word: u16) -> bool {
     const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
     const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
     let difference = sum + (word ^ 0xffff) as u64;
-    difference.wrapping_mul(INVERSE) <= u64::MAX / 0xffff && word != 0
+    difference.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
 /// The sum of two byte strings one after the other, from their sums. After a first part of odd length `first_len`
@@ -125,27 +125,33 @@ impl Partial {
         }
         let raw = |at: usize| u16::from_ne_bytes([packet[at], packet[at + 1]]);
         let word = |at: usize| u16::from_be(raw(at));
-        let (len, protocol) = (usize::from(word(2)).checked_sub(transport::IPV4_HEADER)?, packet[9]);
+        let protocol = packet[9];
         let field = match protocol {
-            transport::TCP if len >= transport::TCP_HEADER => 36,
+            transport::TCP => 36,
             transport::UDP if transport::may_be_tunnel_port(packet[22]) && transport::is_tunnel_port(word(22)) => {
                 return None;
             }
-            transport::UDP if usize::from(word(24)) == len && len >= transport::UDP_HEADER => 26,
+            transport::UDP => 26,
             _ => return None,
         };
-        if raw(6) & transport::IPV4_FRAGMENTED.to_be() != 0 {
-            return None;
-        }
         // In native order on both sides, as in `sum`: no swapping of words that may be compared as they are. The length
         // is the total length less the header's, which in one's complement is the sum with the header's complement.
         const LESS_HEADER: u16 = !(transport::IPV4_HEADER as u16).to_be();
         let [_, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h, ..] = *packet;
         let addresses = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
         let rest = u64::from(raw(2)) + u64::from(LESS_HEADER) + u64::from(u16::from(protocol).to_be());
-        let partial = folds_to((addresses >> 32) + (addresses & PAIR) + rest, raw(field));
-        let start = l3_offset + transport::IPV4_HEADER;
-        Some(partial.then_some(Self { start, len, field: l3_offset + field }))
+        // What is complete is most often so at first sight; whether it is sound besides is no matter then.
+        if !folds_to((addresses >> 32) + (addresses & PAIR) + rest, raw(field)) {
+            return Some(None);
+        }
+        let len = usize::from(word(2)).checked_sub(transport::IPV4_HEADER)?;
+        let sound = match protocol {
+            transport::TCP => len >= transport::TCP_HEADER,
+            _ => len >= transport::UDP_HEADER && usize::from(word(24)) == len,
+        };
+        let whole = raw(6) & transport::IPV4_FRAGMENTED.to_be() == 0;
+        let partial = Self { start: l3_offset + transport::IPV4_HEADER, len, field: l3_offset + field };
+        Some((sound && whole && raw(field) != 0).then_some(partial))
     }
 
     /// Looks behind further tags, IPv6 extension headers, options and one level of tunnel.

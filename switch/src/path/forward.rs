@@ -1,27 +1,25 @@
 //! Stage 4: where does the frame go (IEEE 802.1Q-2018 8.6.3, 8.8)?
 
 use super::{Burst, Ctx, Verdict};
-use crate::ids::{Mac, PortId};
+use crate::ids::{DomainId, Mac, PortId};
 use crate::stats::Drop;
 use crate::table::fdb::{Kind, MacKey};
-use crate::table::snapshot::{DomainView, FloodClass};
+use crate::table::snapshot::FloodClass;
 
 /// Decides every lane that is still pending.
 pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let ingress = burst.ingress;
-    let (mut home, mut age_max_s) = (None, None);
+    // The domain of the frame before, if it exists, its ageing time, and its router's address.
+    let (mut home, mut age_max_s) = (None, 0);
     let (mut router_mac, mut for_router) = (u64::MAX, 0);
     for lane in burst.lanes() {
         if !lane.is_pending() {
             continue;
         }
         if lane.meta.domain != home {
-            home = lane.meta.domain;
-            let view = home.and_then(|domain| ctx.view.domain(domain));
-            age_max_s = view.map(|domain| domain.ageing_s);
-            router_mac = view.map_or(u64::MAX, DomainView::router_mac_bits);
+            (home, age_max_s, router_mac) = enter(ctx, lane.meta.domain);
         }
-        let (Some(domain), Some(age_max_s)) = (home, age_max_s) else {
+        let Some(domain) = home else {
             lane.verdict = Verdict::Drop(Drop::RxPortDown);
             continue;
         };
@@ -42,6 +40,13 @@ pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
         };
     }
     burst.for_router = for_router;
+}
+
+/// The domain that a lane is in, if it exists, its ageing time, and its router's MAC address as a number.
+#[inline(never)]
+fn enter(ctx: &Ctx<'_>, domain: Option<DomainId>) -> (Option<DomainId>, u32, u64) {
+    let view = domain.and_then(|domain| ctx.view.domain(domain));
+    view.map_or((None, 0, u64::MAX), |view| (domain, view.ageing_s, view.router_mac_bits()))
 }
 
 /// The same for any station.

@@ -131,6 +131,15 @@ impl FramePool {
     /// Gives a packet back: each of its chunks becomes free when its last holder lets go.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
+        if frame.segments() == 1 {
+            self.free_one(frame);
+        } else {
+            self.free_chain(frame);
+        }
+    }
+
+    #[inline(never)]
+    fn free_chain(&mut self, frame: Frame) {
         let mut rest = Some(frame);
         while let Some(frame) = rest {
             let (one, more) = self.shared.region.split_first(frame);

@@ -1,12 +1,16 @@
 //! Who has which MAC address on a router's interface (ARP and ND), as the packet path reads it.
 //!
-//! One thread at a time writes (the switch as a host, under its lock); workers read without a lock and write nothing but one
-//! flag. A neighbour has a slot, which next hops refer to by number, and is found by its address through an index of
-//! slot numbers with open addressing. A reader may miss an entry that is being moved in the index: such a
+//! One thread at a time writes (the switch as a host, under its lock); workers read without a lock and write nothing
+//! but one flag. A neighbour has a slot, which next hops refer to by number, and is found by its address through an
+//! index of slot numbers with open addressing. A reader may miss an entry that is being moved in the index: such a
 //! packet goes the way of an unresolved one, which knows better.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::ids::{DomainId, Mac};
 use crate::limits::NEIGHBOURS_MAX;
@@ -109,8 +113,6 @@ struct Slot {
     domain: AtomicU64,
 }
 
-/// Entries of the index: at most half of them are in use.
-const INDEX: usize = 2 * NEIGHBOURS_MAX;
 /// An entry of the index that was never used since the last [`Neighbours::rebuild`]: a search ends here.
 const EMPTY: u32 = 0;
 /// An entry whose slot was given up: a search goes on.
@@ -125,19 +127,25 @@ pub struct Neighbours {
 
 impl Default for Neighbours {
     fn default() -> Self {
-        Neighbours {
-            slots: (0..NEIGHBOURS_MAX).map(|_| Slot::default()).collect(),
-            index: (0..INDEX).map(|_| AtomicU32::new(EMPTY)).collect(),
-        }
+        Neighbours::new(NEIGHBOURS_MAX)
     }
 }
 
 impl Neighbours {
+    /// A table with room for so many neighbours, at most [`NEIGHBOURS_MAX`].
+    pub fn new(slots: usize) -> Neighbours {
+        Neighbours {
+            slots: (0..slots).map(|_| Slot::default()).collect(),
+            // At most half of its entries are in use.
+            index: (0..2 * slots).map(|_| AtomicU32::new(EMPTY)).collect(),
+        }
+    }
+
     /// The neighbour with this name, if its MAC address is known. Any thread.
     #[inline]
     pub fn find(&self, key: NeighbourKey) -> Option<(NeighbourSlot, Resolved)> {
-        let mut at = key.hash() as usize % INDEX;
-        for _ in 0..INDEX {
+        let mut at = self.place(key);
+        for _ in 0..self.index.len() {
             match self.index.get(at)?.load(Ordering::Acquire) {
                 EMPTY => return None,
                 GONE => {}
@@ -148,7 +156,7 @@ impl Neighbours {
                     }
                 }
             }
-            at = (at + 1) % INDEX;
+            at = self.behind(at);
         }
         None
     }
@@ -222,18 +230,18 @@ impl Neighbours {
     /// Gives a slot up. The writer.
     pub fn release(&self, slot: NeighbourSlot) {
         let (Some(entry), Some(key)) = (self.slots.get(slot.index()), self.key(slot)) else { return };
-        let mut at = key.hash() as usize % INDEX;
-        for _ in 0..INDEX {
+        let mut at = self.place(key);
+        for _ in 0..self.index.len() {
             let Some(index) = self.index.get(at) else { break };
             match index.load(Ordering::Relaxed) {
                 EMPTY => break,
                 number if number == slot.0 + 1 => {
-                    let next = self.index.get((at + 1) % INDEX);
+                    let next = self.index.get(self.behind(at));
                     let last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
                     index.store(if last { EMPTY } else { GONE }, Ordering::Release);
                     break;
                 }
-                _ => at = (at + 1) % INDEX,
+                _ => at = self.behind(at),
             }
         }
         let version = entry.state.load(Ordering::Relaxed) >> VERSION_SHIFT;
@@ -258,20 +266,91 @@ impl Neighbours {
         }
     }
 
+    /// Where a search for a key begins.
+    #[inline]
+    fn place(&self, key: NeighbourKey) -> usize {
+        (key.hash() as u32 as u64 * self.index.len() as u64 >> 32) as usize
+    }
+
+    /// The entry of the index that a search looks at next.
+    #[inline]
+    fn behind(&self, at: usize) -> usize {
+        if at + 1 < self.index.len() { at + 1 } else { 0 }
+    }
+
     fn point(&self, key: NeighbourKey, slot: NeighbourSlot) {
-        let mut at = key.hash() as usize % INDEX;
-        for _ in 0..INDEX {
+        let mut at = self.place(key);
+        for _ in 0..self.index.len() {
             let Some(entry) = self.index.get(at) else { return };
             if matches!(entry.load(Ordering::Relaxed), EMPTY | GONE) {
                 entry.store(slot.0 + 1, Ordering::Release);
                 return;
             }
-            at = (at + 1) % INDEX;
+            at = self.behind(at);
         }
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    fn key(number: u32) -> NeighbourKey {
+        NeighbourKey::v4(DomainId::new(1).unwrap(), number)
+    }
+
+    fn mac(number: u32) -> Mac {
+        Mac::from_bits(u64::from(number))
+    }
+
+    /// A slot goes from one neighbour to another, perhaps with the same MAC address, under a reader.
+    #[test]
+    fn loom_a_reader_never_takes_one_neighbour_for_another() {
+        loom::model(|| {
+            let table = Arc::new(Neighbours::new(2));
+            let slot = NeighbourSlot(0);
+            table.claim(slot, key(7));
+            table.set(slot, Some(mac(70)), false);
+            let reader = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || {
+                    for (number, own) in [(7, 70), (8, 80)] {
+                        if let Some((_, found)) = table.find(key(number)) {
+                            assert_eq!(found.mac, mac(own), "neighbour {number}");
+                        }
+                    }
+                })
+            };
+            table.release(slot);
+            table.claim(slot, key(8));
+            table.set(slot, Some(mac(80)), false);
+            reader.join().unwrap();
+            assert!(table.find(key(7)).is_none() && table.find(key(8)).is_some());
+        });
+    }
+
+    /// Of two workers that use a neighbour at once, one tells.
+    #[test]
+    fn loom_a_use_is_told_by_one_worker() {
+        loom::model(|| {
+            let table = Arc::new(Neighbours::new(1));
+            let slot = NeighbourSlot(0);
+            table.claim(slot, key(7));
+            table.set(slot, Some(mac(70)), true);
+            let other = {
+                let table = Arc::clone(&table);
+                thread::spawn(move || table.note_use(slot))
+            };
+            let own = table.note_use(slot);
+            assert!(own != other.join().unwrap());
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

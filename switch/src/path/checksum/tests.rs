@@ -582,7 +582,8 @@ fn congruence_is_folding_without_the_fold() {
     let sums = [1, 0xfffe, 0xffff, 0x1_0000, 0x1_fffe, 0x1_ffff, 0x3_ffff_fffc, 0xffff * 0xffff, 1 << 63];
     for sum in sums {
         for word in [0, 1, 2, 0x7fff, 0xfffe, 0xffff] {
-            assert_eq!(folds_to(sum, word), fold(sum) == word, "{sum:#x} {word:#x}");
+            let congruent_to_zero = word == 0 && fold(sum) == 0xffff;
+            assert_eq!(folds_to(sum, word), fold(sum) == word || congruent_to_zero, "{sum:#x} {word:#x}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a route to a port: next hop, neighbour, forwarding database.
 
-use super::{AsideKind, Outcome, complain};
+use super::{Outcome, complain, punt};
 use crate::ids::{DomainId, Mac, NextHopId, PortId};
 use crate::limits::ETHERNET_HEADER;
 use crate::path::{Complaint, Ctx, Verdict, Why};
@@ -23,30 +23,33 @@ pub(super) struct Way {
     pub tell_use: Option<NeighbourSlot>,
 }
 
-/// Follows a route to the neighbour. `key` names the destination as a neighbour on a domain; `flow` is asked where there
-/// is a choice.
+/// Follows a route to the neighbour. `key` names the destination as a neighbour on a domain; `flow` is asked where
+/// there is a choice: then the second answer is true, and another flow may go another way.
 #[inline]
 pub(super) fn find(
     ctx: &Ctx<'_>,
     id: NextHopId,
     key: impl Fn(DomainId) -> NeighbourKey,
     flow: impl Fn() -> u32,
-) -> Result<Way, Outcome> {
+) -> Result<(Way, bool), Outcome> {
     let mut hop = ctx.router.next_hops.get(id);
+    let mut by_flow = false;
     if let Some(NextHop::Group(group)) = hop {
         hop = ctx.router.next_hops.member(group, flow());
+        by_flow = true;
     }
-    match hop {
+    let way = match hop {
         Some(NextHop::Connected(domain)) => {
             let key = key(domain);
             match ctx.router.neighbours.find(key) {
-                Some((slot, found)) => Ok(way(key, slot, found)),
-                None => Ok(Way { domain, key, mac: None, tell_use: None }),
+                Some((slot, found)) => way(key, slot, found),
+                None => Way { domain, key, mac: None, tell_use: None },
             }
         }
-        Some(NextHop::Gateway(slot)) => gateway(ctx, slot),
-        other => Err(stop(other)),
-    }
+        Some(NextHop::Gateway(slot)) => gateway(ctx, slot)?,
+        other => return Err(stop(other)),
+    };
+    Ok((way, by_flow))
 }
 
 #[inline]
@@ -76,7 +79,7 @@ pub(super) fn tell_use(ctx: &mut Ctx<'_>, slot: NeighbourSlot) {
 #[inline(never)]
 fn stop(hop: Option<NextHop>) -> Outcome {
     match hop {
-        Some(NextHop::Local) => Outcome::Aside(AsideKind::Punt(Why::Local)),
+        Some(NextHop::Local) => punt(Why::Local),
         Some(NextHop::Broadcast) => Outcome::Done(Verdict::Drop(Drop::IpBroadcast)),
         Some(NextHop::Blackhole) => Outcome::Done(Verdict::Drop(Drop::RouteBlackhole)),
         Some(NextHop::Unreachable) => complain(Complaint::Unreachable),

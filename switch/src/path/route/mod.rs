@@ -14,31 +14,23 @@ use arrayvec::ArrayVec;
 
 use super::listen::ETHERTYPE_ARP;
 use super::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
-use super::{Aside, Burst, Ctx, Lane, Meta, Verdict, Why};
-use crate::ids::NextHopId;
+use super::{Aside, Asides, Burst, Complaint, Ctx, Lane, Meta, Verdict, Why};
+use crate::ids::{DomainId, Mac, NextHopId, PortId};
 use crate::limits::BURST;
 use crate::port::Frame;
 use crate::stats::Drop;
 use crate::table::neighbour::NeighbourKey;
 use crate::table::router::{RouterView, VrfView};
+use crate::table::snapshot::FloodClass;
 use hop::Way;
 
-/// What becomes of one packet, or of its lane.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// Sent on: verdict and frame are as they must be.
+/// What becomes of one packet.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    /// Settled: verdict and frame are as they must be.
     Done(Verdict),
     /// Something rarer.
-    Aside(AsideKind),
-}
-
-/// An aside before it has its number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AsideKind {
-    /// For the host.
-    Punt(Why),
-    /// To be cut into fragments of at most so many bytes.
-    Fragment(u32),
+    Aside(Aside),
 }
 
 /// A packet whose header was checked.
@@ -54,7 +46,8 @@ pub struct Packet {
     pub may_fragment: bool,
 }
 
-/// Packets of one IP version in a burst: number of the lane, and what is known; their destinations apart, for the lookup.
+/// Packets of one IP version in a burst: number of the lane, and what is known; their destinations apart, for the
+/// lookup.
 struct Batch<A> {
     packets: ArrayVec<(u8, Packet), BURST>,
     to: ArrayVec<A, BURST>,
@@ -99,32 +92,47 @@ pub fn route(ctx: &mut Ctx<'_>, burst: &mut Burst) {
         };
     }
     if !v4.packets.is_empty() {
-        route_v4(ctx, burst, &v4);
+        route_batch::<V4>(ctx, burst, &v4);
     }
     if !v6.packets.is_empty() {
-        route_v6(ctx, burst, &v6);
+        route_batch::<V6>(ctx, burst, &v6);
     }
 }
 
-fn route_v4(ctx: &mut Ctx<'_>, burst: &mut Burst, batch: &Batch<u32>) {
-    let found = look_up(ctx, burst, batch, |vrf, to, found| vrf.ipv4.lookup_batch(to, found));
+/// Routes the packets of one IP version.
+fn route_batch<V: Version>(ctx: &mut Ctx<'_>, burst: &mut Burst, batch: &Batch<V::Address>) {
+    let found = look_up(ctx, burst, batch, V::look_up);
+    let (view, ingress) = (ctx.view, burst.ingress);
+    let (frames, lanes, asides) = burst.parts();
+    // Packets of one flow come in trains: what was found for one holds for the next.
+    let mut last: Option<Last<'_, V::Address>> = None;
+    let mut routed = 0;
     for ((&(index, packet), &to), &id) in batch.packets.iter().zip(&batch.to).zip(&found) {
-        settle(ctx, burst, index, id, packet, |domain| NeighbourKey::v4(domain, to), &V4);
+        let index = usize::from(index);
+        let (Some(frame), Some(lane)) = (frames.get_mut(index), lanes.get_mut(index)) else { continue };
+        let Some(router) = lane.meta.domain.and_then(|domain| view.router(domain)) else {
+            lane.verdict = Verdict::Drop(Drop::RxPortDown);
+            continue;
+        };
+        let outcome = match known::<V>(ctx, frame, router, (to, id), packet.l3_offset, &mut last) {
+            Ok(known) => forward::<V>(ctx, frame, &mut lane.meta, router, packet, &known),
+            Err(outcome) => outcome,
+        };
+        lane.verdict = match outcome {
+            Outcome::Done(verdict) => {
+                routed += u64::from(!matches!(verdict, Verdict::Drop(_)));
+                verdict
+            }
+            Outcome::Aside(what) => {
+                routed += u64::from(matches!(what, Aside::Fragment(_)));
+                aside(asides, what)
+            }
+        };
     }
+    ctx.stats.port(ingress).routed.add(routed);
 }
 
-fn route_v6(ctx: &mut Ctx<'_>, burst: &mut Burst, batch: &Batch<u128>) {
-    let found = look_up(ctx, burst, batch, |vrf, to, found| vrf.ipv6.lookup_batch(to, found));
-    for ((&(index, packet), &to), &id) in batch.packets.iter().zip(&batch.to).zip(&found) {
-        if ipv6::is_link_local(to) {
-            link_local(ctx, burst, index, to);
-        } else {
-            settle(ctx, burst, index, id, packet, |domain| NeighbourKey::v6(domain, to), &V6);
-        }
-    }
-}
-
-fn aside(asides: &mut super::Asides, what: Aside) -> Verdict {
+fn aside(asides: &mut Asides, what: Aside) -> Verdict {
     let number = asides.len() as u16;
     // As many asides as lanes.
     let _ = asides.try_push(what);
@@ -158,127 +166,177 @@ fn look_up<A: Copy>(
     found
 }
 
-/// A packet to a link-local address is for this interface or for nobody: it is never forwarded (RFC 4291 2.5.6).
-fn link_local(ctx: &Ctx<'_>, burst: &mut Burst, index: u8, to: u128) {
-    let (_, lanes, asides) = burst.parts();
-    let Some(lane) = lanes.get_mut(usize::from(index)) else { return };
-    let own = lane.meta.domain.and_then(|domain| ctx.view.router(domain)).is_some_and(|router| router.has_ipv6(to));
-    lane.verdict = if own { aside(asides, Aside::Punt(Why::Local)) } else { Verdict::Drop(Drop::IpMartian) };
-}
-
 /// What differs between the IP versions once the header was checked.
 trait Version {
+    /// A destination as the routing table knows it.
+    type Address: Copy + Eq;
+    /// Looks routes up.
+    fn look_up(vrf: &VrfView, to: &[Self::Address], found: &mut [NextHopId]);
+    /// The neighbour with this address.
+    fn key(domain: DomainId, address: Self::Address) -> NeighbourKey;
+    /// True for a destination that is never forwarded to: it is this interface's, or nobody's (RFC 4291 2.5.6).
+    fn is_link_local(to: Self::Address) -> bool;
+    /// True for an address of the interface.
+    fn owns(router: &RouterView, address: Self::Address) -> bool;
     /// Counts the TTL down, with what depends on it.
-    fn decrement(&self, head: &mut [u8], l3_offset: usize);
+    fn decrement(head: &mut [u8], l3_offset: usize);
     /// A number that is the same for all packets of a flow.
-    fn flow_hash(&self, head: &[u8], l3_offset: usize) -> u32;
-    /// A source address that must not leave its link, or that no error may be sent to.
-    fn source_is_scoped(&self, head: &[u8], l3_offset: usize) -> bool;
+    fn flow_hash(head: &[u8], l3_offset: usize) -> u32;
+    /// A source address that must not leave its link.
+    fn source_is_scoped(head: &[u8], l3_offset: usize) -> bool;
 }
 
 struct V4;
 struct V6;
 
 impl Version for V4 {
-    fn decrement(&self, head: &mut [u8], l3_offset: usize) {
+    type Address = u32;
+
+    fn look_up(vrf: &VrfView, to: &[u32], found: &mut [NextHopId]) {
+        vrf.ipv4.lookup_batch(to, found);
+    }
+
+    #[inline]
+    fn key(domain: DomainId, address: u32) -> NeighbourKey {
+        NeighbourKey::v4(domain, address)
+    }
+
+    fn is_link_local(_to: u32) -> bool {
+        // 169.254/16 is a martian.
+        false
+    }
+
+    fn owns(router: &RouterView, address: u32) -> bool {
+        router.has_ipv4(address)
+    }
+
+    #[inline]
+    fn decrement(head: &mut [u8], l3_offset: usize) {
         ipv4::decrement(head, l3_offset);
     }
 
-    fn flow_hash(&self, head: &[u8], l3_offset: usize) -> u32 {
+    fn flow_hash(head: &[u8], l3_offset: usize) -> u32 {
         ipv4::flow_hash(head, l3_offset)
     }
 
-    fn source_is_scoped(&self, _head: &[u8], _l3_offset: usize) -> bool {
+    fn source_is_scoped(_head: &[u8], _l3_offset: usize) -> bool {
         false
     }
 }
 
 impl Version for V6 {
-    fn decrement(&self, head: &mut [u8], l3_offset: usize) {
+    type Address = u128;
+
+    fn look_up(vrf: &VrfView, to: &[u128], found: &mut [NextHopId]) {
+        vrf.ipv6.lookup_batch(to, found);
+    }
+
+    #[inline]
+    fn key(domain: DomainId, address: u128) -> NeighbourKey {
+        NeighbourKey::v6(domain, address)
+    }
+
+    fn is_link_local(to: u128) -> bool {
+        ipv6::is_link_local(to)
+    }
+
+    fn owns(router: &RouterView, address: u128) -> bool {
+        router.has_ipv6(address)
+    }
+
+    #[inline]
+    fn decrement(head: &mut [u8], l3_offset: usize) {
         ipv6::decrement(head, l3_offset);
     }
 
-    fn flow_hash(&self, head: &[u8], l3_offset: usize) -> u32 {
+    fn flow_hash(head: &[u8], l3_offset: usize) -> u32 {
         ipv6::flow_hash(head, l3_offset)
     }
 
-    fn source_is_scoped(&self, head: &[u8], l3_offset: usize) -> bool {
+    #[inline]
+    fn source_is_scoped(head: &[u8], l3_offset: usize) -> bool {
         ipv6::source_is_link_local(head, l3_offset)
     }
 }
 
-/// Takes one packet from its route to its verdict.
-fn settle(
-    ctx: &mut Ctx<'_>,
-    burst: &mut Burst,
-    index: u8,
-    id: NextHopId,
-    packet: Packet,
-    key: impl Fn(crate::ids::DomainId) -> NeighbourKey,
-    version: &impl Version,
-) {
-    let ingress = burst.ingress;
-    let (frames, lanes, asides) = burst.parts();
-    let (Some(frame), Some(lane)) = (frames.get_mut(usize::from(index)), lanes.get_mut(usize::from(index))) else {
-        return;
-    };
-    let Some(router) = lane.meta.domain.and_then(|domain| ctx.view.router(domain)) else {
-        lane.verdict = Verdict::Drop(Drop::RxPortDown);
-        return;
-    };
-    let outcome = forward(ctx, frame, &mut lane.meta, router, id, packet, key, version);
-    lane.verdict = match outcome {
-        Outcome::Done(verdict) => {
-            if !matches!(verdict, Verdict::Drop(_)) {
-                ctx.stats.port(ingress).routed.add(1);
-            }
-            verdict
-        }
-        Outcome::Aside(AsideKind::Punt(why)) => aside(asides, Aside::Punt(why)),
-        Outcome::Aside(AsideKind::Fragment(mtu)) => {
-            ctx.stats.port(ingress).routed.add(1);
-            aside(asides, Aside::Fragment(mtu))
-        }
-    };
+/// Where packets to one destination go.
+#[derive(Clone, Copy)]
+struct Known<'v> {
+    way: Way,
+    /// Port behind which the next hop is, if known.
+    port: Option<PortId>,
+    egress: &'v RouterView,
+    /// Largest packet that may go there.
+    mtu: u32,
 }
 
-const fn complain(what: super::Complaint) -> Outcome {
-    Outcome::Aside(AsideKind::Punt(Why::Complain(what)))
+/// The last destination, and the interface that the packet came in by.
+struct Last<'v, A> {
+    to: A,
+    router: &'v RouterView,
+    known: Known<'v>,
 }
 
-#[allow(clippy::too_many_arguments, reason = "one packet's whole state, in registers")]
+/// Finds where a packet goes, or what becomes of it instead.
 #[inline]
-fn forward(
+fn known<'v, V: Version>(
+    ctx: &mut Ctx<'v>,
+    frame: &Frame,
+    router: &'v RouterView,
+    (to, id): (V::Address, NextHopId),
+    l3_offset: usize,
+    last: &mut Option<Last<'v, V::Address>>,
+) -> Result<Known<'v>, Outcome> {
+    if let Some(last) = last
+        && last.to == to
+        && std::ptr::eq(last.router, router)
+    {
+        return Ok(last.known);
+    }
+    if V::is_link_local(to) {
+        let own = V::owns(router, to);
+        return Err(if own { punt(Why::Local) } else { Outcome::Done(Verdict::Drop(Drop::IpMartian)) });
+    }
+    let flow = || V::flow_hash(ctx.pool.region().head(frame), l3_offset);
+    let (way, by_flow) = hop::find(ctx, id, |domain| V::key(domain, to), flow)?;
+    if let Some(slot) = way.tell_use {
+        hop::tell_use(ctx, slot);
+    }
+    let Some(egress) = ctx.view.router(way.domain) else { return Err(complain(Complaint::NoRoute)) };
+    let port = way.mac.and_then(|mac| hop::port(ctx, way.domain, mac));
+    let known = Known { way, port, egress, mtu: hop::mtu(ctx, egress, port) };
+    *last = (!by_flow).then_some(Last { to, router, known });
+    Ok(known)
+}
+
+const fn punt(why: Why) -> Outcome {
+    Outcome::Aside(Aside::Punt(why))
+}
+
+const fn complain(what: Complaint) -> Outcome {
+    punt(Why::Complain(what))
+}
+
+/// Sends a packet the way that was found for it. Packets to the router itself have left before: it takes them
+/// whatever their TTL (RFC 1812 4.2.2.9).
+#[inline]
+fn forward<V: Version>(
     ctx: &mut Ctx<'_>,
     frame: &mut Frame,
     meta: &mut Meta,
     router: &RouterView,
-    id: NextHopId,
     packet: Packet,
-    key: impl Fn(crate::ids::DomainId) -> NeighbourKey,
-    version: &impl Version,
+    &Known { way, port, egress, mtu }: &Known<'_>,
 ) -> Outcome {
     let l3_offset = packet.l3_offset;
-    let flow = || version.flow_hash(ctx.pool.region().head(frame), l3_offset);
-    let way = match hop::find(ctx, id, key, flow) {
-        Ok(way) => way,
-        Err(outcome) => return outcome,
-    };
-    if let Some(slot) = way.tell_use {
-        hop::tell_use(ctx, slot);
-    }
-    // Local delivery came first: the router takes packets to itself whatever their TTL (RFC 1812 4.2.2.9).
     if packet.ttl <= 1 {
-        return complain(super::Complaint::TtlExceeded);
+        return complain(Complaint::TtlExceeded);
     }
-    if version.source_is_scoped(ctx.pool.region().head(frame), l3_offset) {
-        return complain(super::Complaint::BeyondScope);
+    if V::source_is_scoped(ctx.pool.region().head(frame), l3_offset) {
+        return complain(Complaint::BeyondScope);
     }
-    let Some(egress) = ctx.view.router(way.domain) else { return complain(super::Complaint::NoRoute) };
-    let port = way.mac.and_then(|mac| hop::port(ctx, way.domain, mac));
-    let mtu = hop::mtu(ctx, egress, port);
     if packet.len > mtu as usize && !packet.may_fragment {
-        return complain(super::Complaint::TooBig(mtu));
+        return complain(Complaint::TooBig(mtu));
     }
     if Some(way.domain) == meta.domain && router.flags.redirects && ctx.redirects.take(ctx.now_s) {
         redirect(ctx, frame, meta, &way);
@@ -288,30 +346,27 @@ fn forward(
     }
     let stays = l3_offset + packet.len;
     let head = ctx.pool.region().head_mut(frame);
-    version.decrement(head, l3_offset);
-    address(head, way.mac.unwrap_or(crate::ids::Mac::ZERO), egress.mac);
+    V::decrement(head, l3_offset);
+    address(head, way.mac.unwrap_or(Mac::ZERO), egress.mac);
     if frame.len() > stays {
         // Padding of a short frame is the link's business, not the packet's (RFC 1812 5.2.2).
         let excess = frame.len() - stays;
         ctx.pool.region().cut(frame, stays, excess);
     }
-    let Some(mac) = way.mac else { return Outcome::Aside(AsideKind::Punt(Why::Resolve(way.key))) };
+    let Some(mac) = way.mac else { return punt(Why::Resolve(way.key)) };
     meta.dst = mac;
     meta.src = egress.mac;
     meta.domain = Some(way.domain);
     meta.routed = true;
     if packet.len > mtu as usize {
-        return Outcome::Aside(AsideKind::Fragment(mtu));
+        return Outcome::Aside(Aside::Fragment(mtu));
     }
-    Outcome::Done(match port {
-        Some(port) => Verdict::Routed(port),
-        None => Verdict::Flood(crate::table::snapshot::FloodClass::UnknownUnicast),
-    })
+    Outcome::Done(port.map_or(Verdict::Flood(FloodClass::UnknownUnicast), Verdict::Routed))
 }
 
 /// Writes both MAC addresses.
 #[inline]
-fn address(head: &mut [u8], dst: crate::ids::Mac, src: crate::ids::Mac) {
+fn address(head: &mut [u8], dst: Mac, src: Mac) {
     if let Some(addresses) = head.first_chunk_mut::<12>() {
         addresses[..6].copy_from_slice(&dst.octets());
         addresses[6..].copy_from_slice(&src.octets());

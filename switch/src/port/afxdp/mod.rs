@@ -11,6 +11,7 @@
 //! | `peer`, `netlink`, `ethtool` | the far end of a veth and its offloads |
 //! | `napi` | which core does the kernel's receive work |
 //! | `features` | what the kernel and our rights allow |
+//! | `pages` | huge pages for the forwarding database |
 //!
 //! `main` makes the [`AfxdpFactory`]; the control thread owns it; workers drive the ports.
 #![allow(unsafe_code)]
@@ -24,6 +25,7 @@ mod features;
 mod held;
 mod napi;
 mod netlink;
+mod pages;
 mod peer;
 mod program;
 mod socket;
@@ -33,6 +35,7 @@ use std::io;
 
 pub use attach::AfxdpFactory;
 pub use features::check_rights;
+pub use pages::prefer_huge;
 
 /// Why the switch cannot use AF_XDP on this host. Each message is one line for the operator.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@
 //! | state   | key | value          | left by                                                      |
 //! |---------|-----|----------------|--------------------------------------------------------------|
 //! | free    | 0   | dead (g)       | `claim`: compare-exchange key 0 -> K, won by one inserter     |
-//! | claimed | K   | dead (g)       | `publish`: that inserter stores value live (g+1)              |
+//! | claimed | K   | dead (g)       | `publish`: that inserter turns the value live (g+1)           |
 //! | live    | K   | live (g+1)     | `replace`: compare-exchange of the value (refresh, move), or  |
 //! |         |     |                | `remove`: compare-exchange value live -> dead, won by one     |
 //! | dying   | K   | dead (g+1)     | `release`: that remover stores key 0                          |
@@ -15,6 +15,11 @@
 //! While the value is live and its generation stands, the key cannot change. So a key read between
 //! two reads of the value with one generation is that value's key, and a compare-exchange on the
 //! value succeeds only under the key it was read with.
+//!
+//! A bucket has one mark, a bit in its first slot's value that no step above changes: an address whose first
+//! bucket this is has gone to its second one. It is set before such an entry is published and never
+//! cleared. So who has not found an address in an unmarked bucket, keys read before the mark, need not read
+//! the other one: as for finding a copy gone, whoever saw that copy lose has seen the mark.
 
 use super::entry::{Hit, Kind, Value};
 use super::sync::{AtomicU64, Ordering};
@@ -49,22 +54,39 @@ impl Bucket {
         self.slots.iter().find(|slot| slot.key.load(Ordering::Acquire) == key)
     }
 
-    /// What the slot bound to `key` says, if there is one and it stands still meanwhile; of several copies,
-    /// what one of them says, or nothing.
+    /// What the slot bound to `key` says, if it is one of the first two and stands still meanwhile.
     ///
-    /// Which slot an address is in cannot be predicted, so there is no branch on it: the matching slots' numbers are
-    /// added up, and whether the sum is the number of a slot with that key is seen there.
+    /// Few entries are further back, since buckets are filled from the front and a new address with a choice goes
+    /// elsewhere by then. Which of the two it is cannot be predicted, so there is no branch on it.
     #[inline(always)]
+    pub(super) fn peek_front(&self, key: u64) -> Option<Value> {
+        let is_next = self.slots.get(1).is_some_and(|slot| slot.key.load(Ordering::Relaxed) == key);
+        self.slots.get(usize::from(is_next))?.peek(key)
+    }
+
+    /// The same of any slot, or, where several copies are, of one of them.
+    #[inline]
     pub(super) fn peek(&self, key: u64) -> Option<Value> {
-        let mut at = 0;
-        for (number, slot) in self.slots.iter().enumerate().skip(1) {
-            at += number * usize::from(slot.key.load(Ordering::Relaxed) == key);
-        }
-        self.slots.get(at % SLOTS)?.peek(key)
+        let slot = self.slots.iter().find(|slot| slot.key.load(Ordering::Relaxed) == key);
+        slot?.peek(key)
+    }
+
+    /// True once an address has gone from here to its second bucket. Read it after the keys.
+    #[inline(always)]
+    pub(super) fn has_spilled(&self) -> bool {
+        let [slot, ..] = &self.slots;
+        slot.value.load(Ordering::Relaxed) & Value::SPILLED != 0
+    }
+
+    /// Marks the bucket, before an entry that it had no place for is published in another.
+    pub(super) fn mark_spilled(&self) {
+        let [slot, ..] = &self.slots;
+        slot.value.fetch_or(Value::SPILLED, Ordering::Relaxed);
     }
 
     /// Reads the bucket's line and drops the result: a prefetch in safe code, since the reader of
     /// this word does not wait for it.
+    #[inline(always)]
     pub(super) fn touch(&self) {
         let [slot, ..] = &self.slots;
         std::hint::black_box(slot.key.load(Ordering::Relaxed));
@@ -137,14 +159,16 @@ impl Slot {
     /// `None` if another thread was first.
     pub(super) fn claim(&self, key: u64) -> Option<Value> {
         self.key.compare_exchange(NO_KEY, key, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        // The acquire above pairs with `release`, so this is the last binding's end, which nobody
-        // but the claimer may change.
+        // The acquire above pairs with `release`, so this is the last binding's end, of which nobody
+        // but the claimer may change more than the bucket's mark.
         Some(Value::from_word(self.value.load(Ordering::Relaxed)))
     }
 
-    /// Makes a claimed slot live. Only the thread that claimed it may call this, and once.
-    pub(super) fn publish(&self, value: Value) {
-        self.value.store(value.word(), Ordering::Release);
+    /// Makes a claimed slot live, whose `last` value [`claim`](Slot::claim) answered. Only the thread that claimed it
+    /// may call this, and once.
+    pub(super) fn publish(&self, last: Value, value: Value) {
+        // Not a store, which might take away a mark set since.
+        self.value.fetch_xor(last.word() ^ value.word(), Ordering::Release);
     }
 
     fn swap(&self, seen: Value, new: Value) -> bool {

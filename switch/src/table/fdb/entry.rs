@@ -146,21 +146,26 @@ const KIND_BITS: u32 = 3;
 const PORT_SHIFT: u32 = STAMP_BITS;
 const KIND_SHIFT: u32 = PORT_SHIFT + PORT_BITS;
 const GENERATION_SHIFT: u32 = KIND_SHIFT + KIND_BITS;
+/// The bucket's mark, in the word of its first slot: see [`Value::SPILLED`].
+const SPILLED: u64 = 1 << 63;
 
 const _: () = assert!(PORTS_MAX.is_power_of_two() && PORTS_MAX < 1 << PORT_BITS && DOMAINS_MAX < 1 << (64 - MAC_BITS));
 
-/// The value word of a slot: generation (17 bits), kind (3, 0 = no entry), port (12), stamp (32).
+/// The value word of a slot: bucket mark (1 bit), generation (16), kind (3, 0 = no entry), port (12), stamp (32).
 ///
 /// The generation changes each time the slot is bound to a key. It makes a compare-exchange on the
 /// value also a comparison of the key: an updater that was held up while its slot went to another
-/// address fails. It would be fooled only by 131,072 rebindings in between that end with the same
-/// port, kind and second.
+/// address fails. It would be fooled only by 65,536 rebindings in between that end with the same
+/// port, kind and second. The mark is the bucket's and not the binding's: it stays through all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Value(u64);
 
 impl Value {
     /// The value of a slot never used.
     pub(super) const VACANT: Value = Value(0);
+
+    /// The mark of a bucket that an address has had to leave for its second one.
+    pub(super) const SPILLED: u64 = SPILLED;
 
     pub(super) const fn from_word(word: u64) -> Value {
         Value(word)
@@ -199,7 +204,7 @@ impl Value {
     /// True if the slot says just that.
     #[inline]
     pub(super) fn says(self, fresh: Fresh) -> bool {
-        // Without the generation.
+        // Without the generation and the mark.
         (self.0 ^ fresh.0) << (64 - GENERATION_SHIFT) == 0
     }
 
@@ -211,17 +216,18 @@ impl Value {
 
     /// The next binding of this slot, with its first contents. Generations wrap.
     pub(super) fn rebound(self, port: PortId, kind: Kind, stamp_s: u32) -> Value {
-        Value(self.0.wrapping_add(1 << GENERATION_SHIFT)).with(port, kind, stamp_s)
+        let next = self.0.wrapping_add(1 << GENERATION_SHIFT) & !SPILLED;
+        Value(next | self.0 & SPILLED).with(port, kind, stamp_s)
     }
 
-    /// The end of this binding: no entry, generation kept.
+    /// The end of this binding: no entry, generation and mark kept.
     pub(super) fn dead(self) -> Value {
         Value(self.0 >> GENERATION_SHIFT << GENERATION_SHIFT)
     }
 
     /// True while both were read in one binding, so under one key.
     pub(super) fn same_binding(self, other: Value) -> bool {
-        (self.0 ^ other.0) >> GENERATION_SHIFT == 0
+        (self.0 ^ other.0) & !SPILLED < 1 << GENERATION_SHIFT
     }
 }
 

@@ -32,16 +32,16 @@ impl Hasher {
 
 /// The first bucket of a key with this `hash` in a table of `buckets`, below that.
 ///
-/// Scaling by a multiply instead of a mask leaves the table's size free.
+/// Scaling by a multiply instead of a mask leaves the table's size free (up to 2^32 buckets).
 #[inline]
-pub(super) fn first(hash: u64, buckets: u32) -> usize {
-    (((hash >> 32) * u64::from(buckets)) >> 32) as usize
+pub(super) fn first(hash: u64, buckets: usize) -> usize {
+    (((hash >> 32) * buckets as u64) >> 32) as usize
 }
 
 /// The second one: another than the `first`, below `buckets` (at least 2) too.
 #[inline]
-pub(super) fn second(hash: u64, first: usize, buckets: u32) -> usize {
-    let (first, count) = (first as u64, u64::from(buckets));
+pub(super) fn second(hash: u64, first: usize, buckets: usize) -> usize {
+    let (first, count) = (first as u64, buckets as u64);
     let distance = 1 + (((hash & 0xffff_ffff) * (count - 1)) >> 32);
     let second = if first + distance < count { first + distance } else { first + distance - count };
     second as usize
@@ -57,7 +57,7 @@ fn fold(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn pair(hasher: &Hasher, key: u64, buckets: u32) -> (usize, usize) {
+    fn pair(hasher: &Hasher, key: u64, buckets: usize) -> (usize, usize) {
         let hash = hasher.hash(key);
         let first = first(hash, buckets);
         (first, second(hash, first, buckets))
@@ -65,29 +65,29 @@ mod tests {
 
     #[test]
     fn the_two_buckets_differ_and_exist() {
-        for buckets in [2, 3, 5, 64, 73_728, u32::MAX] {
-            let hasher = Hasher::new(u64::from(buckets));
+        for buckets in [2, 3, 5, 64, 73_728, u32::MAX as usize] {
+            let hasher = Hasher::new(buckets as u64);
             for key in 1..2_000 {
                 let (first, second) = pair(&hasher, key, buckets);
-                assert!(first != second && first < buckets as usize && second < buckets as usize);
+                assert!(first != second && first < buckets && second < buckets);
             }
         }
     }
 
     #[test]
     fn sequential_keys_spread_evenly_under_any_seed() {
-        const BUCKETS: u32 = 1_024;
+        const BUCKETS: usize = 1_024;
         const KEYS: u64 = 102_400;
         for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
             let hasher = Hasher::new(seed);
             for shift in [0, 8, 16, 24, 40] {
-                let mut counts = [[0f64; BUCKETS as usize]; 2];
+                let mut counts = [[0f64; BUCKETS]; 2];
                 for key in 1..=KEYS {
                     let (first, second) = pair(&hasher, key << shift & 0x0fff_ffff_ffff_ffff, BUCKETS);
                     counts[0][first] += 1.0;
                     counts[1][second] += 1.0;
                 }
-                let expected = KEYS as f64 / f64::from(BUCKETS);
+                let expected = KEYS as f64 / BUCKETS as f64;
                 for counts in counts {
                     let chi2: f64 = counts.iter().map(|count| (count - expected).powi(2) / expected).sum();
                     // 1023 degrees of freedom: mean 1023, deviation 45; six deviations to be safe.

@@ -63,8 +63,8 @@ impl<A: Address> Fib<A> {
         NextHopId::from_bits(if value == 0 { best } else { value })
     }
 
-    /// Looks up each of `addresses` and writes the answers to the places of the same number in `found`; what is longer of
-    /// the two is not looked at.
+    /// Looks up each of `addresses` and writes the answers to the places of the same number in `found`; what is
+    /// longer of the two is not looked at.
     ///
     /// Bursts of [`BURST`] go down the trie together, a level at a time, so that their cache misses overlap.
     pub fn lookup_batch(&self, addresses: &[A], found: &mut [NextHopId]) {
