@@ -105,11 +105,14 @@ fn explain(answer: &RouteAnswer, out: &mut dyn Write) -> io::Result<()> {
 
 fn neighbour_line(neighbour: &RouteNeighbour, several: bool) -> String {
     let RouteNeighbour { address, interface, mac, state, port, mtu, chosen } = neighbour;
-    let mac = mac.map_or_else(|| "MAC address unknown".to_owned(), |mac| mac.to_string());
     let state = state.map_or("not asked for yet", NeighState::as_str);
-    let port = port.as_deref().map_or_else(|| "port unknown: flooded".to_owned(), |port| format!("port {port}"));
+    let there = match (mac, port) {
+        (None, _) => format!("MAC address unknown ({state})"),
+        (Some(mac), Some(port)) => format!("{mac} ({state}), port {port}"),
+        (Some(mac), None) => format!("{mac} ({state}), port unknown: flooded"),
+    };
     let chosen = if several && *chosen { ", taken by this flow" } else { "" };
-    printable(&format!("to {address} on {interface}: {mac} ({state}), {port}, mtu {mtu}{chosen}"))
+    printable(&format!("to {address} on {interface}: {there}, mtu {mtu}{chosen}"))
 }
 
 impl Listing for NeighEntry {
