@@ -283,6 +283,11 @@ impl Host {
         self.own.conflicts()
     }
 
+    /// The time of its last turn, on the switch's clock.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// What the host did.
     pub fn counters(&self) -> HostCounters {
         self.counters
