@@ -128,19 +128,19 @@ impl<A: Address> Fib<A> {
 
     /// The leaf that the parent has for a child.
     #[inline(always)]
-    fn above(&self, child: u32) -> u32 {
+    pub(super) fn above(&self, child: u32) -> u32 {
         self.lines.get(line_of(child)).map_or(0, Line::above)
     }
 
     /// The word of a number, counted from the first of all lines; 0 if there is none.
     #[inline(always)]
-    fn word(&self, number: u32) -> u32 {
+    pub(super) fn word(&self, number: u32) -> u32 {
         self.lines.get(number as usize / WORDS).map_or(0, |line| line.word(number as usize))
     }
 
     /// The number of the word in which a child says what comes next for the address, of which `octets` have been looked at.
     #[inline(always)]
-    fn next_word(&self, address: A, child: u32, octets: &mut usize) -> u32 {
+    pub(super) fn next_word(&self, address: A, child: u32, octets: &mut usize) -> u32 {
         let at = line_of(child);
         let Some(line) = self.lines.get(at) else { return NO_WORD };
         let word = if is_skip(child) {
@@ -155,7 +155,7 @@ impl<A: Address> Fib<A> {
     }
 
     #[inline(always)]
-    fn root_value(&self, address: A, wide: bool) -> u32 {
+    pub(super) fn root_value(&self, address: A, wide: bool) -> u32 {
         // Always there: 0 only spares the packet path a panic.
         self.root.get(self.root_slot(address, wide)).map_or(0, |slot| slot.load(Ordering::Acquire))
     }
