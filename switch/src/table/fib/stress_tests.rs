@@ -38,17 +38,17 @@ fn allows(allowed: u64, found: NextHopId) -> bool {
     [allowed >> 24 & 0xff_ffff, allowed & 0xff_ffff].contains(&u64::from(found.bits()))
 }
 
-/// What [`Fib::lookup`] does, with time for the writer between any two steps.
-fn slowly<A: Address>(table: &Fib<A>, address: A) -> NextHopId {
+/// What [`Fib::lookup`] does, with a pause after each step.
+fn slowly<A: Address>(table: &Fib<A>, address: A, pause: impl Fn()) -> NextHopId {
     let mut octets = table.root_octets();
     let mut best = table.default.load(Ordering::Relaxed);
     let mut value = table.root_value(address, octets == 2);
     while node::is_child(value) {
-        thread::yield_now();
+        pause();
         let above = table.above(value);
         best = if above == 0 { best } else { above };
         let word = table.next_word(address, value, &mut octets);
-        thread::yield_now();
+        pause();
         value = table.word(word);
     }
     NextHopId::from_bits(if value == 0 { best } else { value })
@@ -60,9 +60,20 @@ struct Bed<A: Address> {
     probes: Vec<Probe<A>>,
     stop: AtomicBool,
     checked: AtomicUsize,
+    changes: AtomicUsize,
 }
 
 impl<A: Address> Bed<A> {
+    /// Waits for some changes, but not for a writer that waits for this reader.
+    fn pause(&self) {
+        let until = self.changes.load(Ordering::SeqCst) + 4;
+        let mut tries = 0;
+        while self.changes.load(Ordering::SeqCst) < until && tries < 200 {
+            thread::yield_now();
+            tries += 1;
+        }
+    }
+
     fn read(&self, reader: usize) {
         self.grace.wake(reader);
         let addresses: Vec<A> = self.probes.iter().map(|probe| probe.address).collect();
@@ -81,7 +92,7 @@ impl<A: Address> Bed<A> {
             }
             let probe = &self.probes[checked % self.probes.len()];
             let before = probe.now();
-            let found = slowly(&table, probe.address);
+            let found = slowly(&table, probe.address, || self.pause());
             assert!(probe.now() != before || allows(before, found), "{:x?}: {found:?}, {before:x}", probe.address);
             if checked % 7 == 0 {
                 self.grace.sleep(reader);
@@ -103,7 +114,9 @@ impl<A: Address> Bed<A> {
             map.insert(prefix, hop);
         }
         let will: Vec<_> = hit.iter().map(|probe| longest(map, probe.address)).collect();
-        for ((probe, &was), &will) in hit.iter().zip(&was).zip(&will) {
+        let all = hit.into_iter().zip(was).zip(will);
+        let changing: Vec<_> = all.filter(|&((_, was), will)| was != will).collect();
+        for &((probe, was), will) in &changing {
             probe.allow(was, will);
         }
         if let Some(replaced) = writer.insert(prefix, hop).replaced {
@@ -114,9 +127,10 @@ impl<A: Address> Bed<A> {
                 thread::yield_now();
             }
         }
-        for (probe, &will) in hit.iter().zip(&will) {
+        for ((probe, _), will) in changing {
             probe.allow(will, will);
         }
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -155,7 +169,14 @@ fn storm<A: Address>(seed: u64, others: usize) {
     let far: Vec<_> = far.map(|prefix| (prefix, NextHopId::from_bits(9))).collect();
     let table = Mutex::new(writer.load(far.iter().copied()));
     assert_eq!(writer.table().root_octets(), if others == 0 { 1 } else { 2 });
-    let bed = Bed { grace, table, probes, stop: AtomicBool::new(false), checked: AtomicUsize::new(0) };
+    let bed = Bed {
+        grace,
+        table,
+        probes,
+        stop: AtomicBool::new(false),
+        checked: AtomicUsize::new(0),
+        changes: AtomicUsize::new(0),
+    };
     let mut map: BTreeMap<_, _> = far.into_iter().filter(|&(far, _)| bed.is_probed(far)).collect();
     for probe in &bed.probes {
         let now = longest(&map, probe.address);
