@@ -43,7 +43,7 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     tables: Vec<String>,
     /// How often each is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Write every value to this file (cargo runs benches in the directory bench/)
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! The readers' half: longest-prefix match, one address or a burst. Any thread; writes nothing.
 
-use super::node::{Line, SKIP_CHILD, WORDS, is_child, is_skip, line_of};
+use std::hint::select_unpredictable;
+
+use super::node::{Line, SKIP_CHILD, WORDS, is_child, is_skip, leaf_of, line_of};
 use super::prefix::Address;
 use super::sync::{AtomicU32, Ordering};
 use crate::ids::NextHopId;
@@ -18,14 +20,18 @@ pub struct Fib<A> {
     pub(super) address: std::marker::PhantomData<A>,
 }
 
-/// An address on its way down.
-#[derive(Clone, Copy)]
-struct Lane {
-    value: u32,
-    /// The word that has the next value.
-    word: u32,
-    number: u8,
-    octets: u8,
+/// A burst on its way down: the best found so far, and of the lanes that are not done, which stand in front, the rest.
+/// Arrays rather than an array of structures, whose parts would be written one by one and then read as a whole, which
+/// cores do slowly.
+struct Lanes {
+    found: [NextHopId; BURST],
+    values: [u32; BURST],
+    /// The words that have the next values.
+    words: [u32; BURST],
+    /// Which of the burst it is.
+    numbers: [u8; BURST],
+    /// Octets looked at.
+    octets: [u8; BURST],
 }
 
 /// The number of a word that no table has.
@@ -60,15 +66,17 @@ impl<A: Address> Fib<A> {
     #[inline]
     pub fn lookup(&self, address: A) -> NextHopId {
         let mut octets = self.root_octets();
-        let mut best = self.default.load(Ordering::Relaxed);
+        let mut best = NextHopId::from_bits(self.default.load(Ordering::Relaxed));
         let mut value = self.root_value(address, octets == 2);
         // Every step but a failed one looks at an octet more, so this ends whatever the table says.
         while is_child(value) && octets < A::OCTETS {
-            let above = self.above(value);
-            best = if above == 0 { best } else { above };
-            value = self.word(self.next_word(address, value, &mut octets));
+            let Some(above) = above(&self.lines, value) else { return best };
+            best = better(best, above);
+            let (number, then) = next_word(&self.lines, address, value, octets);
+            let Some(next) = word(&self.lines, number) else { return best };
+            (value, octets) = (next, then);
         }
-        NextHopId::from_bits(if value == 0 { best } else { value })
+        better(best, leaf_of(value))
     }
 
     /// Looks up each of `addresses` and writes the answers to the places of the same number in `found`; what is longer of
@@ -77,81 +85,42 @@ impl<A: Address> Fib<A> {
     /// Bursts of [`BURST`] go down the trie together, a level at a time, so that their cache misses overlap.
     pub fn lookup_batch(&self, addresses: &[A], found: &mut [NextHopId]) {
         for (addresses, found) in addresses.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            self.lookup_burst(addresses, found);
+            let Some(&last) = addresses.last() else { return };
+            let all = match <&[A; BURST]>::try_from(addresses) {
+                Ok(all) => self.lookup_burst(all, BURST),
+                Err(_) => {
+                    let mut padded = [last; BURST];
+                    padded.iter_mut().zip(addresses).for_each(|(place, &address)| *place = address);
+                    self.lookup_burst(&padded, addresses.len())
+                }
+            };
+            found.iter_mut().zip(all).for_each(|(place, hop)| *place = hop);
         }
     }
 
-    fn lookup_burst(&self, addresses: &[A], found: &mut [NextHopId]) {
-        let mut lanes = [Lane { value: 0, word: 0, number: 0, octets: 0 }; BURST];
-        let mut count = 0;
+    /// Looks up the first `count` addresses.
+    fn lookup_burst(&self, addresses: &[A; BURST], count: usize) -> [NextHopId; BURST] {
+        let default = NextHopId::from_bits(self.default.load(Ordering::Relaxed));
+        let none = [0; BURST];
+        let mut lanes =
+            Lanes { found: [default; BURST], values: [0; BURST], words: [0; BURST], numbers: none, octets: none };
+        let mut open = 0;
         let octets = self.root_octets();
-        let default = self.default.load(Ordering::Relaxed);
-        for (number, (&address, found)) in addresses.iter().zip(found.iter_mut()).enumerate() {
+        for (number, &address) in addresses.iter().enumerate().take(count) {
             let value = self.root_value(address, octets == 2);
-            let done = !is_child(value);
-            *found = NextHopId::from_bits(if done && value != 0 { value } else { default });
-            lanes[count % BURST] = Lane { value, word: 0, number: number as u8, octets: octets as u8 };
-            count += usize::from(!done);
+            lanes.found[number] = better(default, leaf_of(value));
+            lanes.values[open % BURST] = value;
+            lanes.numbers[open % BURST] = number as u8;
+            lanes.octets[open % BURST] = octets as u8;
+            open += usize::from(is_child(value));
         }
-        // Three short loops instead of a long one: the core looks some hundred instructions ahead, and so has the misses of
-        // more lanes under way at once.
         for _ in 1..A::OCTETS {
-            if count == 0 {
-                return;
+            if open == 0 {
+                break;
             }
-            for lane in lanes.iter().take(count) {
-                let above = self.above(lane.value);
-                if let Some(found) = found.get_mut(lane.number as usize) {
-                    *found = if above == 0 { *found } else { NextHopId::from_bits(above) };
-                }
-            }
-            for lane in lanes.iter_mut().take(count) {
-                let Some(&address) = addresses.get(lane.number as usize) else { continue };
-                let mut octets = lane.octets as usize;
-                lane.word = self.next_word(address, lane.value, &mut octets);
-                lane.octets = octets as u8;
-            }
-            let mut left = 0;
-            for at in 0..count {
-                let lane = lanes[at % BURST];
-                let value = self.word(lane.word);
-                let done = !is_child(value);
-                if let Some(found) = found.get_mut(lane.number as usize) {
-                    *found = if done && value != 0 { NextHopId::from_bits(value) } else { *found };
-                }
-                lanes[left % BURST] = Lane { value, ..lane };
-                left += usize::from(!done);
-            }
-            count = left;
+            open = descend(&self.lines, addresses, &mut lanes, open);
         }
-    }
-
-    /// The leaf that the parent has for a child.
-    #[inline(always)]
-    pub(super) fn above(&self, child: u32) -> u32 {
-        self.lines.get(line_of(child)).map_or(0, Line::above)
-    }
-
-    /// The word of a number, counted from the first of all lines; 0 if there is none.
-    #[inline(always)]
-    pub(super) fn word(&self, number: u32) -> u32 {
-        self.lines.get(number as usize / WORDS).map_or(0, |line| line.word(number as usize))
-    }
-
-    /// The number of the word in which a child says what comes next for the address, of which `octets` have been looked at.
-    #[inline(always)]
-    pub(super) fn next_word(&self, address: A, child: u32, octets: &mut usize) -> u32 {
-        let at = line_of(child);
-        let Some(line) = self.lines.get(at) else { return NO_WORD };
-        let word = if is_skip(child) {
-            let Some(word) = skip(line, address, octets) else { return NO_WORD };
-            word
-        } else {
-            let word = line.run_word(address.octet(*octets));
-            *octets += 1;
-            word
-        };
-        (at * WORDS + word) as u32
+        lanes.found
     }
 
     #[inline(always)]
@@ -161,10 +130,77 @@ impl<A: Address> Fib<A> {
     }
 }
 
-/// Where a skip's child stands in it, if the address goes there.
+/// Takes the first `open` lanes a step down; answers how many are not done then.
+///
+/// Three short loops instead of a long one: the core looks some hundred instructions ahead, and so has the misses of
+/// more lanes under way at once.
+#[inline(always)]
+fn descend<A: Address>(lines: &[Line], addresses: &[A; BURST], lanes: &mut Lanes, open: usize) -> usize {
+    let open = open.min(BURST);
+    for at in 0..open {
+        let number = lanes.numbers[at] as usize % BURST;
+        let Some(above) = above(lines, lanes.values[at]) else { continue };
+        lanes.found[number] = better(lanes.found[number], above);
+    }
+    for at in 0..open {
+        let address = addresses[lanes.numbers[at] as usize % BURST];
+        let octets = lanes.octets[at] as usize;
+        let (word, octets) = next_word(lines, address, lanes.values[at], octets);
+        lanes.words[at] = word;
+        lanes.octets[at] = octets as u8;
+    }
+    let mut left = 0;
+    for at in 0..open {
+        let number = lanes.numbers[at];
+        let octets = lanes.octets[at];
+        let Some(value) = word(lines, lanes.words[at]) else { continue };
+        let found = &mut lanes.found[number as usize % BURST];
+        *found = better(*found, leaf_of(value));
+        lanes.values[left % BURST] = value;
+        lanes.numbers[left % BURST] = number;
+        lanes.octets[left % BURST] = octets;
+        left += usize::from(is_child(value));
+    }
+    left
+}
+
+/// The leaf that the parent has for a child.
+#[inline(always)]
+pub(super) fn above(lines: &[Line], child: u32) -> Option<u32> {
+    lines.get(line_of(child)).map(Line::above)
+}
+
+/// The word of a number, counted from the first of all lines, unless it is [`NO_WORD`].
+#[inline(always)]
+pub(super) fn word(lines: &[Line], number: u32) -> Option<u32> {
+    lines.get(number as usize / WORDS).map(|line| line.word(number as usize))
+}
+
+/// The number of the word in which a child says what comes next for the address, of which `octets` have been looked at;
+/// and how many have been looked at then.
+#[inline(always)]
+pub(super) fn next_word<A: Address>(lines: &[Line], address: A, child: u32, octets: usize) -> (u32, usize) {
+    let at = line_of(child);
+    let Some(line) = lines.get(at) else { return (NO_WORD, octets) };
+    let (word, octets) = if is_skip(child) {
+        let Some(octets) = skip(line, address) else { return (NO_WORD, octets) };
+        (SKIP_CHILD, octets)
+    } else {
+        (line.run_word(address.octet(octets)), octets + 1)
+    };
+    ((at * WORDS + word) as u32, octets)
+}
+
+/// The next hop of a leaf, or the one found so far if there is none (0). Without a branch: whether there is a leaf cannot
+/// be foreseen, and a wrong guess would wait for the memory that the leaf comes from.
+#[inline(always)]
+fn better(found: NextHopId, leaf: u32) -> NextHopId {
+    select_unpredictable(leaf == 0, found, NextHopId::from_bits(leaf))
+}
+
+/// Octets looked at behind a skip, if the address goes there.
 #[inline(never)]
-fn skip<A: Address>(line: &Line, address: A, octets: &mut usize) -> Option<usize> {
+fn skip<A: Address>(line: &Line, address: A) -> Option<usize> {
     let skip = line.skip();
-    *octets = skip.octets;
-    (address.common(A::from_words(skip.words)) >= skip.octets * 8).then_some(SKIP_CHILD)
+    (address.common(A::from_words(skip.words)) >= skip.octets * 8).then_some(skip.octets)
 }

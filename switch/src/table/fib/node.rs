@@ -53,6 +53,12 @@ pub(super) fn is_child(value: u32) -> bool {
     value & CHILD != 0
 }
 
+/// The leaf that a value is, or 0.
+#[inline(always)]
+pub(super) fn leaf_of(value: u32) -> u32 {
+    value & (value >> 31).wrapping_sub(1)
+}
+
 /// True if a child is a skip.
 #[inline(always)]
 pub(super) fn is_skip(value: u32) -> bool {

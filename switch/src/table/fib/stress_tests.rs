@@ -45,11 +45,11 @@ fn slowly<A: Address>(table: &Fib<A>, address: A, pause: impl Fn()) -> NextHopId
     let mut value = table.root_value(address, octets == 2);
     while node::is_child(value) {
         pause();
-        let above = table.above(value);
+        let above = lookup::above(&table.lines, value).unwrap();
         best = if above == 0 { best } else { above };
-        let word = table.next_word(address, value, &mut octets);
+        let (word, then) = lookup::next_word(&table.lines, address, value, octets);
         pause();
-        value = table.word(word);
+        (value, octets) = (lookup::word(&table.lines, word).unwrap_or(0), then);
     }
     NextHopId::from_bits(if value == 0 { best } else { value })
 }
