@@ -79,8 +79,8 @@ impl<A: Address> Fib<A> {
         better(best, leaf_of(value))
     }
 
-    /// Looks up each of `addresses` and writes the answers to the places of the same number in `found`; what is longer of
-    /// the two is not looked at.
+    /// Looks up each of `addresses` and writes the answers to the places of the same number in `found`; what is longer
+    /// of the two is not looked at.
     ///
     /// Bursts of [`BURST`] go down the trie together, a level at a time, so that their cache misses overlap.
     pub fn lookup_batch(&self, addresses: &[A], found: &mut [NextHopId]) {
@@ -191,8 +191,8 @@ pub(super) fn next_word<A: Address>(lines: &[Line], address: A, child: u32, octe
     ((at * WORDS + word) as u32, octets)
 }
 
-/// The next hop of a leaf, or the one found so far if there is none (0). Without a branch: whether there is a leaf cannot
-/// be foreseen, and a wrong guess would wait for the memory that the leaf comes from.
+/// The next hop of a leaf, or the one found so far if there is none (0). Without a branch: whether there is a leaf
+/// cannot be foreseen, and a wrong guess would wait for the memory that the leaf comes from.
 #[inline(always)]
 fn better(found: NextHopId, leaf: u32) -> NextHopId {
     select_unpredictable(leaf == 0, found, NextHopId::from_bits(leaf))

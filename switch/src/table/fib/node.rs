@@ -210,8 +210,8 @@ impl Block {
         self.mark | at as u32
     }
 
-    /// Where it differs from the node at `at`, if nothing but values of runs does: pairs of a word's number, counted from
-    /// the node's first, and what it should be.
+    /// Where it differs from the node at `at`, if nothing but values of runs does: pairs of a word's number, counted
+    /// from the node's first, and what it should be.
     pub(super) fn changes<'a>(
         &'a self,
         lines: &'a [Line],
