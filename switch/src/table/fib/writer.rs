@@ -312,8 +312,8 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// Gives the node at `at`, on the way to `address` behind `octets` octets, these slots; or takes it out, if it
-    /// has no prefix of its own any more and less than two children.
+    /// Gives the node at `at`, on the way to `address` behind `octets` octets, these slots; or takes it out, if it has
+    /// no prefix of its own any more and less than two children.
     fn settle(&mut self, address: A, octets: usize, at: usize, slots: [u32; SLOTS], mut trail: Vec<Place>) {
         let own = |&value: &u32| if is_child(value) { self.lines()[line_of(value)].above() != 0 } else { value != 0 };
         let mut children = slots.iter().enumerate().filter(|(_, value)| is_child(**value));
