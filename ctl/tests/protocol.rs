@@ -236,6 +236,18 @@ fn refusals_say_what_to_change() {
             "00:00:00:00:00:00 is not the address of a station: use an individual (unicast) MAC address",
         ),
         (
+            r#"{"del-fdb":{"mac":"zz"}}"#,
+            "bad request: 'zz' is not a MAC address: write six hex octets, like 02:42:ac:11:00:02",
+        ),
+    ];
+    assert_refused(&table);
+}
+
+/// The same of the router's requests.
+#[test]
+fn refusals_of_routing_say_what_to_change() {
+    let table = [
+        (
             r#"{"add-route":{"to":"10.9.0.1/16","via":[{"to":"10.0.0.1"}]}}"#,
             "10.9.0.1/16 has bits set behind its length: write 10.9.0.0/16",
         ),
@@ -266,15 +278,15 @@ fn refusals_say_what_to_change() {
             r#"{"add-neigh":{"address":"10.0.0.1","mac":"01:00:00:00:00:00","bridge":"pods"}}"#,
             "01:00:00:00:00:00 is not the address of a station: use an individual (unicast) MAC address",
         ),
-        (
-            r#"{"del-fdb":{"mac":"zz"}}"#,
-            "bad request: 'zz' is not a MAC address: write six hex octets, like 02:42:ac:11:00:02",
-        ),
     ];
+    assert_refused(&table);
+}
+
+fn assert_refused(table: &[(&str, &str)]) {
     for (request, message) in table {
         let line = format!("{{\"version\":1,\"id\":4,\"request\":{request}}}");
         let refusal = RequestLine::parse(line.as_bytes()).unwrap_err();
-        assert_eq!(refusal, ErrorLine::usage(4, message.to_owned()), "{request}");
+        assert_eq!(refusal, ErrorLine::usage(4, message.to_string()), "{request}");
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::io::{self, Write};
 
-use ctl::protocol::{
-    Done, LeaseEntry, NeighEntry, NeighState, RouteAnswer, RouteEntry, RouteHop, RouteNeighbour, RouteType,
-};
+use ctl::protocol::{Done, LeaseEntry, NeighEntry, RouteAnswer, RouteEntry, RouteHop, RouteNeighbour, RouteType};
 
 use super::super::columns::Align::{Left, Right};
 use super::super::columns::{Columns, printable};
