@@ -11,7 +11,9 @@ want=${1:?usage: scripts/deps.sh build|demo|test|bench|fuzz|vm}
 build=(cc:gcc make:make clang:clang m4:m4 pkg-config:pkg-config
   /usr/include/libelf.h:libelf-dev /usr/include/zlib.h:zlib1g-dev)
 demo=(ip:iproute2 ping:iputils-ping python3:python3)
-test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables valgrind:valgrind)
+test=(ethtool:ethtool tshark:tshark iperf3:iperf3 nft:nftables valgrind:valgrind
+  traceroute:traceroute mtr:mtr-tiny tracepath:iputils-tracepath arping:iputils-arping rdisc6:ndisc6
+  udhcpc:udhcpc dhclient:isc-dhcp-client dhcpcd:dhcpcd-base /usr/lib/python3/dist-packages/scapy:python3-scapy)
 fuzz=(c++:g++)
 bench=(ovs-vswitchd:openvswitch-switch dpdk-testpmd:dpdk-dev /usr/include/dpdk/rte_hash.h:libdpdk-dev)
 vm=(qemu-system-x86_64:qemu-system-x86 modprobe:kmod)

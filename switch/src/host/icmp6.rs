@@ -80,7 +80,7 @@ fn trimmed(packet: &[u8]) -> Option<&[u8]> {
 }
 
 /// True if the packet is an ICMPv6 error or a redirect, behind whatever extension headers; also if that cannot be
-/// told because it is a later fragment.
+/// told because it is a later fragment of something that may be ICMPv6.
 fn is_error(packet: &[u8]) -> bool {
     let mut next = packet.get(6).copied().unwrap_or_default();
     let mut at = IPV6_HEADER;
@@ -90,10 +90,10 @@ fn is_error(packet: &[u8]) -> bool {
             ICMPV6 => return byte(0).is_none_or(|kind| kind < 128 || kind == REDIRECT),
             44 => {
                 let offset = u16::from_be_bytes([byte(2).unwrap_or_default(), byte(3).unwrap_or_default()]) >> 3;
-                if offset != 0 {
-                    return true;
-                }
                 next = byte(0).unwrap_or_default();
+                if offset != 0 {
+                    return matches!(next, ICMPV6 | 0 | 43 | 60);
+                }
                 at += 8;
             }
             0 | 43 | 60 => {
@@ -254,15 +254,18 @@ mod tests {
         for source in [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST, group] {
             assert_eq!(about(&udp(source, FAR, 9)), None);
         }
-        // Behind a hop-by-hop header, too; and a later fragment may be of anything.
+        // Behind a hop-by-hop header, too; and a later fragment of ICMPv6 may be of an error.
         let mut hidden = first.clone();
         hidden[6] = 0;
         hidden.splice(40..40, [ICMPV6, 0, 1, 4, 0, 0, 0, 0]);
         assert_eq!(about(&hidden), None);
         let mut fragment = udp(HOST, FAR, 9);
         fragment[6] = 44;
-        fragment.splice(40..40, [17, 0, 0, 8, 0, 0, 0, 1]);
+        fragment.splice(40..40, [ICMPV6, 0, 0, 8, 0, 0, 0, 1]);
         assert_eq!(about(&fragment), None);
+        // RFC 4443 2.4 (e) spares no other fragments, unlike RFC 1122 for IPv4.
+        fragment[40] = 17;
+        assert!(about(&fragment).is_some());
         fragment[42..44].copy_from_slice(&[0, 1]);
         assert!(about(&fragment).is_some());
     }

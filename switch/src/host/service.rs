@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::emit::{icmpv6, multicast_mac, udp4};
 use super::neighbour::{MS, State};
 use super::receive::Heard;
+use super::tell::udp_is_sound;
 use super::{Host, Interface, dhcp, ra};
 use crate::ids::{DomainId, Mac};
 use crate::path::checksum;
@@ -128,8 +129,7 @@ pub(super) fn dhcp_payload(packet: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     if !is_udp || ihl < IPV4_HEADER || port != dhcp::SERVER_PORT || checksum::sum(packet.get(..ihl)?) != 0xffff {
         return None;
     }
-    // A checksum of zero is none.
-    if checksum::verify(packet, 0, ETHERTYPE_IPV4, std::iter::empty()) == Some(false) {
+    if !udp_is_sound(packet, ETHERTYPE_IPV4) {
         return None;
     }
     let len = usize::from(u16::from_be_bytes(*datagram.get(4..)?.first_chunk()?));

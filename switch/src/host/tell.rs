@@ -8,8 +8,8 @@ use super::icmp6::ICMPV6;
 use super::neighbour::Waiting;
 use super::{Host, Interface, icmp, icmp6};
 use crate::ids::{DomainId, Mac, PortId, VrfId};
-use crate::path::Complaint;
-use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
+use crate::path::transport::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
+use crate::path::{Complaint, checksum};
 use crate::stats::Drop;
 use crate::table::neighbour::NeighbourKey;
 use crate::table::next_hop::NextHop;
@@ -62,6 +62,20 @@ pub(super) enum About {
     Unresolved,
 }
 
+/// True for a whole UDP datagram with a right checksum, or over IPv4 with none: others are discarded in silence (RFC 1122
+/// 4.1.3.4, RFC 8200 8.1).
+pub(super) fn udp_is_sound(packet: &[u8], ethertype: u16) -> bool {
+    let Some(mut found) = transport::locate(packet, 0, ethertype) else { return false };
+    let payload = packet.get(found.start..).and_then(|rest| rest.get(..found.len)).unwrap_or_default();
+    let Some(&[_, _, _, _, high, low, a, b]) = payload.first_chunk() else { return false };
+    found.len = usize::from(u16::from_be_bytes([high, low]));
+    let Some(datagram) = payload.get(..found.len).filter(|datagram| datagram.len() >= 8) else { return false };
+    if [a, b] == [0, 0] {
+        return ethertype == ETHERTYPE_IPV4;
+    }
+    checksum::fold(u64::from(found.pseudo_header_sum()) + u64::from(checksum::sum(datagram))) == 0xffff
+}
+
 impl Host {
     /// Takes a packet over that ICMP answers or tells about. It ends here.
     pub(super) fn icmp(&mut self, about: About, packet: Waiting) {
@@ -75,7 +89,10 @@ impl Host {
             About::Local => Some(Drop::HostIgnored),
             // Of groups, only those of IPv6 are asked (RFC 1122 3.2.2.6: a broadcast echo request may be ignored).
             About::Heard => {
-                let _ = version(packet) == Some(6) && self.echo(domain, packet);
+                // One host's packet in a frame to many is for nobody (RFC 1122 3.3.6), least of all for us if it is not ours.
+                if matches!(destination(packet), Some(IpAddr::V6(to)) if to.is_multicast()) {
+                    self.echo(domain, packet);
+                }
                 None
             }
             About::Complaint(_) if to_many => None,
@@ -130,21 +147,21 @@ impl Host {
     }
 
     /// Tells the sender of a packet to one of the switch's own addresses that nothing here wants it. TCP is refused in
-    /// silence, as by a firewall.
+    /// silence, as by a firewall, and so is UDP that is not sound.
     pub(super) fn refuse(&mut self, domain: DomainId, packet: &[u8]) -> bool {
         match destination(packet) {
             Some(IpAddr::V4(own)) => {
                 let what = match packet.get(9) {
-                    Some(&UDP) => icmp::Error::PortUnreachable,
-                    Some(&(TCP | ICMP)) | None => return false,
+                    Some(&UDP) if udp_is_sound(packet, ETHERTYPE_IPV4) => icmp::Error::PortUnreachable,
+                    Some(&(TCP | UDP | ICMP)) | None => return false,
                     Some(_) => icmp::Error::ProtocolUnreachable,
                 };
                 self.tell4(domain, packet, what, Some(own))
             }
             Some(IpAddr::V6(own)) => {
                 let what = match packet.get(6) {
-                    Some(&UDP) => icmp6::Error::PortUnreachable,
-                    Some(&(TCP | ICMPV6)) | None => return false,
+                    Some(&UDP) if udp_is_sound(packet, ETHERTYPE_IPV6) => icmp6::Error::PortUnreachable,
+                    Some(&(TCP | UDP | ICMPV6)) | None => return false,
                     // The number stands at octet 6 (RFC 4443 3.4).
                     Some(_) => icmp6::Error::UnknownNextHeader(6),
                 };

@@ -23,8 +23,10 @@ pub use switchd::Switchd;
 
 pub mod capture;
 mod namespace;
+pub mod packets;
 pub mod process;
 pub mod raw;
+pub mod router;
 pub mod stations;
 pub mod switchd;
 pub mod tagging;
@@ -36,6 +38,9 @@ const PREFIX: &str = "swt";
 /// What veth allows a far end of an interface whose XDP program takes no fragments (`veth_xdp_set`): a page of 4096
 /// bytes less head room, `struct skb_shared_info` and Ethernet header.
 const MTU_OF_ONE_CHUNK: u32 = 4096 - 256 - 320 - 14;
+
+/// Smallest MTU with which the kernel gives an interface IPv6 (RFC 8200 section 5).
+const IPV6_MTU_MIN: u32 = 1280;
 
 /// Labs run side by side unless one asks to be alone: a measurement wants the machine for itself.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -128,6 +133,17 @@ impl Lab {
         container
     }
 
+    /// As [`container`](Self::container), a host of a router's subnet: see [`Container::subnet`].
+    ///
+    /// # Panics
+    /// As [`container`](Self::container).
+    pub fn member(&mut self, subnet: u8, host_end: &str, link: &Link) -> Container {
+        let mut container = self.unplugged(host_end);
+        container.subnet = Some(subnet);
+        container.plug(self, link);
+        container
+    }
+
     /// A namespace of this lab without interfaces, for tests that lay their own cables.
     ///
     /// # Panics
@@ -148,7 +164,7 @@ impl Lab {
         // Addresses must be usable at once: no duplicate address detection.
         space.sysctl("ipv6/conf/all/accept_dad", "0");
         space.sysctl("ipv6/conf/default/accept_dad", "0");
-        Container { space, host_end: host_end.to_owned(), number }
+        Container { space, host_end: host_end.to_owned(), number, subnet: None }
     }
 }
 
@@ -166,6 +182,8 @@ pub struct Link {
     pub mtu: u32,
     /// No addresses, no ARP, no IPv6: only frames that the test sends.
     pub quiet: bool,
+    /// No addresses, but for IPv6 those that the kernel makes by itself; the container's programs are to get them.
+    pub bare: bool,
     /// `ethtool -K eth0 tx off` in the container.
     pub tx_off: bool,
     /// Queues each way.
@@ -174,7 +192,7 @@ pub struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Link { mtu: 1500, quiet: false, tx_off: false, queues: 1 }
+        Link { mtu: 1500, quiet: false, bare: false, tx_off: false, queues: 1 }
     }
 }
 
@@ -186,11 +204,15 @@ impl Link {
 }
 
 /// A container: a namespace with `eth0`, addresses 10.99.0.N/24 and fd99::N/64, MAC 02:99:00:00:00:N.
+///
+/// On subnet S of a router its addresses are 10.S.0.N/24 and fd00:S::N/64, and its default routes lead to the router,
+/// 10.S.0.254 and fd00:S::fe. An MTU below 1280 leaves IPv6 out.
 #[derive(Debug)]
 pub struct Container {
     space: Namespace,
     host_end: String,
     number: u8,
+    subnet: Option<u8>,
 }
 
 impl Container {
@@ -206,12 +228,19 @@ impl Container {
 
     /// Its IPv4 address.
     pub fn v4(&self) -> IpAddr {
-        Ipv4Addr::new(10, 99, 0, self.number).into()
+        self.subnet.map_or(Ipv4Addr::new(10, 99, 0, self.number), |subnet| router::v4(subnet, self.number)).into()
     }
 
     /// Its IPv6 address.
     pub fn v6(&self) -> IpAddr {
-        Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, self.number.into()).into()
+        let number = self.number.into();
+        let outside = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, number);
+        self.subnet.map_or(outside, |subnet| router::v6(subnet, number)).into()
+    }
+
+    /// Number of the router's subnet that it is in, if any.
+    pub fn subnet(&self) -> Option<u8> {
+        self.subnet
     }
 
     /// Address of its `eth0`.
@@ -237,15 +266,24 @@ impl Container {
         self.space.ip(&format!(
             "link add eth0 mtu {mtu} address {mac} {queues} type veth peer name {end} mtu {mtu} {queues} netns {host}"
         ));
-        if link.quiet {
+        if link.bare {
+            self.space.ip("link set eth0 up");
+        } else if link.quiet {
             self.space.sysctl("ipv6/conf/all/disable_ipv6", "1");
             lab.host.sysctl(&format!("ipv6/conf/{end}/disable_ipv6"), "1");
             self.space.ip("link set eth0 arp off up");
         } else {
-            let (v4, v6) = (self.v4(), self.v6());
-            self.space.ip_batch(&format!(
-                "link set eth0 up\naddress add {v4}/24 dev eth0\naddress add {v6}/64 dev eth0 nodad\n"
-            ));
+            let mut lines = format!("link set eth0 up\naddress add {}/24 dev eth0\n", self.v4());
+            if mtu >= IPV6_MTU_MIN {
+                lines += &format!("address add {}/64 dev eth0 nodad\n", self.v6());
+            }
+            if let Some(subnet) = self.subnet {
+                lines += &format!("route add default via {}\n", router::gateway_v4(subnet));
+                if mtu >= IPV6_MTU_MIN {
+                    lines += &format!("route add default via {}\n", router::gateway_v6(subnet));
+                }
+            }
+            self.space.ip_batch(&lines);
         }
         if link.tx_off {
             self.ethtool("-K eth0 tx off");

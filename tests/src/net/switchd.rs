@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use ctl::client::Client;
-use ctl::protocol::{DropStatus, FdbEntry, FdbFilter, PortState, PortStatus, Request};
+use ctl::protocol::{DropStatus, FdbEntry, FdbFilter, NeighEntry, NeighFilter, PortState, PortStatus, Request};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 
@@ -183,6 +183,11 @@ impl Switchd {
     /// The entry of an address, by its text.
     pub fn fdb_entry(&self, mac: &str) -> Option<FdbEntry> {
         self.fdb().into_iter().find(|entry| entry.mac.to_string() == mac)
+    }
+
+    /// The router's neighbours.
+    pub fn neighbours(&self) -> Vec<NeighEntry> {
+        self.ask(Request::ShowNeigh(NeighFilter::default())).expect("show-neigh is answered")
     }
 
     /// The ports.

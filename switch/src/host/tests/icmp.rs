@@ -92,6 +92,27 @@ fn complaints_are_told_and_udp_that_nobody_wants_is_refused() {
     assert_eq!((src, &message[..2]), (GATEWAY, &[3, 3][..]));
     bed.punt(1, Why::Heard, &packet(host(5), [255; 4], 20));
     assert!(bed.sent().is_empty(), "what everybody got is nobody's error");
+    let mut damaged = packet(host(5), GATEWAY, 20);
+    damaged[41] ^= 1;
+    bed.punt(1, Why::Local, &damaged);
+    assert!(bed.sent().is_empty(), "what does not arrive whole is not refused");
+}
+
+#[test]
+fn an_echo_request_in_a_frame_to_many_is_answered_for_a_group_only() {
+    let mut bed = bed();
+    let ask = |to: [u8; 4]| {
+        let mut frame = Vec::new();
+        let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 5], [0xff; 6]).ipv4(host(5), to, 64);
+        builder.icmpv4_echo_request(1, 2).write(&mut frame, b"ping").unwrap();
+        frame
+    };
+    for to in [[10, 0, 1, 77], GATEWAY, [255; 4]] {
+        bed.punt(1, Why::Heard, &ask(to));
+        assert!(bed.sent().is_empty(), "{to:?}");
+    }
+    bed.punt(1, Why::Local, &ask(GATEWAY));
+    assert_eq!(bed.sent().len(), 1);
 }
 
 #[test]

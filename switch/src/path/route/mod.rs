@@ -332,7 +332,8 @@ fn forward<V: Version>(
     if packet.ttl <= 1 {
         return complain(Complaint::TtlExceeded);
     }
-    if V::source_is_scoped(ctx.pool.region().head(frame), l3_offset) {
+    // A link-local source stays on its link (RFC 4291 2.5.6), but may go back there.
+    if V::source_is_scoped(ctx.pool.region().head(frame), l3_offset) && Some(way.domain) != meta.domain {
         return complain(Complaint::BeyondScope);
     }
     if packet.len > mtu as usize && !packet.may_fragment {
