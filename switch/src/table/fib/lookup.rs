@@ -21,8 +21,7 @@ pub struct Fib<A> {
 }
 
 /// A burst on its way down: the best found so far, and of the lanes that are not done, which stand in front, the rest.
-/// Arrays rather than an array of structures, whose parts would be written one by one and then read as a whole, which
-/// cores do slowly.
+/// Arrays rather than an array of structures: each part is read as it was written, in one piece.
 struct Lanes {
     found: [NextHopId; BURST],
     values: [u32; BURST],
