@@ -1,7 +1,8 @@
 //! The same packets through switchd and through the kernel's router: the same comes out on the same side.
 //!
 //! Three subnets, the third with an MTU of 1300 bytes. Behind each host a prefix of its own, where senders and
-//! receivers live. What differs by design is listed in `listed` and not sent; what differs in form alone is in [`Form`].
+//! receivers live. What differs by design is listed in `listed` and not sent; what differs in form alone is in
+//! [`Form`].
 //!
 //! `VETH_SEED=n` repeats a run; `VETH_FULL=1` sends a million packets.
 
@@ -173,8 +174,8 @@ impl Form {
     }
 }
 
-/// What ends a block: in the name of somebody behind each host, an echo request to the router and a packet out of TTL. All
-/// that a router has to say is there when it has answered both, which may be two trades of its.
+/// What ends a block: in the name of somebody behind each host, an echo request to the router and a packet out of TTL.
+/// All that a router has to say is there when it has answered both, which may be two trades of its.
 fn markers(from: usize, number: u32) -> Vec<Vec<u8>> {
     let (mark, [.., high, low]) = (mark(number), number.to_be_bytes());
     let name = u16::from_be_bytes([high | 0x80, low]);

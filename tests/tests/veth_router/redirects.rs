@@ -106,8 +106,8 @@ fn a_sender_is_told_of_a_better_router_on_its_own_subnet() {
     router.stop();
 }
 
-/// Pings until the route to `target` is the wanted one. The kernel asks for a new router first, when it hears of it, and
-/// believes only the next redirect.
+/// Pings until the route to `target` is the wanted one. The kernel asks for a new router first, when it hears of it,
+/// and believes only the next redirect.
 fn wait_route(from: &Container, target: IpAddr, wanted: impl Fn(&str) -> bool) -> String {
     wait_for(&format!("a redirect for {target}"), Duration::from_secs(10), || {
         // The first ones may meet a neighbour that is still being asked for.
