@@ -13,7 +13,7 @@ help:
 	@echo 'make test-full      the same with ten million simulated steps and a million real frames: takes long'
 	@echo 'make build          switchd and switchctl, optimised, in $(BIN)'
 	@echo 'make bench          every test of swbench against the peers, in short (as root); the report is in $(REPORT)'
-	@echo 'make criterion      benches: checksums, the forwarding database (also beside other tables), the path in memory'
+	@echo 'make criterion      benches: checksums, the forwarding database and routes (also beside other tables), the path in memory'
 	@echo 'make bench-deps     the peers that swbench and the benches measure against'
 	@echo 'make bench-vm       real veths and swbench with the kernel'"'"'s packet generator, on Debian 12'"'"'s kernel in qemu'
 	@echo 'make fuzz           fuzz the parsers, the configuration and the control protocol (FUZZ_SECONDS=600 each)'

@@ -144,7 +144,7 @@ for step in "${steps[@]}"; do
       run loom env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --locked -p loom-tests --release loom
       ;;
     sim)
-      run sim "${marked[@]}" cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test golden \
+      run sim "${marked[@]}" cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test conformance_l3 --test golden \
         --test no_alloc --test fuzz_regressions --test tidy -- --nocapture
       ;;
     instructions)

@@ -240,10 +240,53 @@ fn refusals_say_what_to_change() {
             "bad request: 'zz' is not a MAC address: write six hex octets, like 02:42:ac:11:00:02",
         ),
     ];
+    assert_refused(&table);
+}
+
+/// The same of the router's requests.
+#[test]
+fn refusals_of_routing_say_what_to_change() {
+    let table = [
+        (
+            r#"{"add-route":{"to":"10.9.0.1/16","via":[{"to":"10.0.0.1"}]}}"#,
+            "10.9.0.1/16 has bits set behind its length: write 10.9.0.0/16",
+        ),
+        (
+            r#"{"add-route":{"to":"10.9.0.0/16"}}"#,
+            "route 10.9.0.0/16 leads nowhere: give a next hop with --via, or blackhole, unreachable or prohibit with --type",
+        ),
+        (
+            r#"{"add-route":{"to":"10.9.0.0/16","type":"local"}}"#,
+            "routes of type local come with interfaces: give one an address",
+        ),
+        (
+            r#"{"add-route":{"to":"10.9.0.0/16","via":[{"to":"10.0.0.1","weight":257}]}}"#,
+            "next hop 10.0.0.1 has weight 257: use 1 to 256",
+        ),
+        (r#"{"del-route":{"to":"ten"}}"#, "\"ten\" is not a prefix: write an address and a length, like 10.9.0.0/16"),
+        (r#"{"show-routes":{"vrf":"a b"}}"#, "\"a b\" is not a VRF name: use 1 to 63 letters, digits, '.', '_' or '-'"),
+        (r#"{"show-routes":{"family":5}}"#, "there is no IP version 5: use 4 or 6"),
+        (
+            r#"{"route-get":{"to":"10.0.0.1","from":"fd00::1"}}"#,
+            "fd00::1 and 10.0.0.1 are of different IP versions: no packet has both",
+        ),
+        (
+            r#"{"add-port":{"interface":"up0","address":["10.0.0.1/30"],"bridge":"pods"}}"#,
+            "port up0 cannot be routed and in a bridge: leave the address or the bridge out",
+        ),
+        (
+            r#"{"add-neigh":{"address":"10.0.0.1","mac":"01:00:00:00:00:00","bridge":"pods"}}"#,
+            "01:00:00:00:00:00 is not the address of a station: use an individual (unicast) MAC address",
+        ),
+    ];
+    assert_refused(&table);
+}
+
+fn assert_refused(table: &[(&str, &str)]) {
     for (request, message) in table {
         let line = format!("{{\"version\":1,\"id\":4,\"request\":{request}}}");
         let refusal = RequestLine::parse(line.as_bytes()).unwrap_err();
-        assert_eq!(refusal, ErrorLine::usage(4, message.to_owned()), "{request}");
+        assert_eq!(refusal, ErrorLine::usage(4, message.to_string()), "{request}");
     }
 }
 
@@ -270,6 +313,40 @@ fn settings() -> impl Strategy<Value = PortSettings> {
             mac_limit,
         },
     )
+}
+
+/// Requests about routes and neighbours.
+fn routing() -> impl Strategy<Value = Request> {
+    let name = || prop::option::of(names());
+    let address = || any::<std::net::IpAddr>();
+    let prefix = || {
+        (any::<std::net::Ipv4Addr>(), 0u8..=32).prop_map(|(address, length)| {
+            let net = ipnet::Ipv4Net::new(address, length).unwrap();
+            net.trunc().to_string()
+        })
+    };
+    let hop = (address(), 1u16..=WEIGHT_MAX).prop_map(|(to, weight)| Hop { to, weight });
+    prop_oneof![
+        (name(), prop::option::of(prefix()), prop::option::of(address())).prop_map(|(vrf, prefix, via)| {
+            Request::ShowRoutes(RouteFilter { vrf, prefix, via, ..RouteFilter::default() })
+        }),
+        (address(), name()).prop_map(|(to, vrf)| Request::RouteGet(RouteGet { to, vrf, from: None, flow: None })),
+        (prefix(), prop::collection::vec(hop, 1..5), name(), name()).prop_map(|(to, via, interface, vrf)| {
+            Request::AddRoute(AddRoute { to, via, kind: None, interface, vrf })
+        }),
+        (prefix(), name()).prop_map(|(to, vrf)| Request::DelRoute(DelRoute { to, vrf })),
+        (any::<u64>(), ".{0,80}").prop_map(|(first_line, text)| Request::LoadRoutes(LoadRoutes { first_line, text })),
+        (name(), prop::option::of(prop::sample::select(NeighState::ALL.to_vec())))
+            .prop_map(|(bridge, state)| Request::ShowNeigh(NeighFilter { bridge, state })),
+        (address(), macs(), names()).prop_map(|(address, mac, bridge)| Request::AddNeigh(AddNeigh {
+            address,
+            mac,
+            bridge
+        })),
+        (address(), name()).prop_map(|(address, bridge)| Request::DelNeigh(DelNeigh { address, bridge })),
+        name().prop_map(|bridge| Request::FlushNeigh { bridge }),
+        name().prop_map(|bridge| Request::ShowDhcp { bridge }),
+    ]
 }
 
 fn requests() -> impl Strategy<Value = Request> {
@@ -308,6 +385,7 @@ fn requests() -> impl Strategy<Value = Request> {
         (name(), name(), vlan(), any::<bool>()).prop_map(|(bridge, port, vlan, include_static)| {
             Request::FlushFdb(FdbFlush { bridge, port, vlan, include_static })
         }),
+        routing(),
         prop::sample::select(vec![
             Request::ShowBridges {},
             Request::ShowWorkers {},

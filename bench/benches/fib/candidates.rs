@@ -15,9 +15,6 @@ use crate::routes::Family;
 
 /// Something that knows the longest prefix that contains an address.
 pub trait Table<A: Family> {
-    /// Its name in the results.
-    const NAME: &'static str;
-
     /// One with these routes.
     fn load(routes: &[(Prefix<A>, NextHopId)]) -> Self;
 
@@ -48,8 +45,6 @@ pub struct Ours<A: Family> {
 }
 
 impl<A: Family> Table<A> for Ours<A> {
-    const NAME: &'static str = "fib";
-
     fn load(routes: &[(Prefix<A>, NextHopId)]) -> Self {
         let mut writer = FibWriter::new(Arc::new(Grace::new(1)));
         let reader = writer.load(routes.iter().copied());
@@ -86,8 +81,6 @@ impl<A: Family> Table<A> for PrefixMap<(A, u8), NextHopId>
 where
     (A, u8): prefix_trie::Prefix,
 {
-    const NAME: &'static str = "prefix-trie";
-
     fn load(routes: &[(Prefix<A>, NextHopId)]) -> Self {
         routes.iter().map(|&(prefix, hop)| (pair(prefix), hop)).collect()
     }
@@ -113,8 +106,6 @@ fn pair<A: Family>(prefix: Prefix<A>) -> (A, u8) {
 pub struct TreeBitmap(IpNetworkTable<NextHopId>);
 
 impl Table<u32> for TreeBitmap {
-    const NAME: &'static str = "treebitmap";
-
     fn load(routes: &[(Prefix<u32>, NextHopId)]) -> Self {
         let mut table = TreeBitmap(IpNetworkTable::with_capacity(routes.len(), 0));
         routes.iter().for_each(|&(prefix, hop)| table.insert(prefix, hop));
@@ -135,8 +126,6 @@ impl Table<u32> for TreeBitmap {
 }
 
 impl Table<u128> for TreeBitmap {
-    const NAME: &'static str = "treebitmap";
-
     fn load(routes: &[(Prefix<u128>, NextHopId)]) -> Self {
         let mut table = TreeBitmap(IpNetworkTable::with_capacity(0, routes.len()));
         routes.iter().for_each(|&(prefix, hop)| table.insert(prefix, hop));

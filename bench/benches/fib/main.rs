@@ -1,5 +1,5 @@
-//! The forwarding information base beside the tables that others would take: two crates (prefix-trie, ip_network_table's
-//! tree bitmap) and DPDK's rte_lpm and rte_lpm6.
+//! The forwarding information base beside the tables that others would take: two crates (prefix-trie,
+//! ip_network_table's tree bitmap) and DPDK's rte_lpm and rte_lpm6.
 //!
 //! ```text
 //! cargo bench -p bench --bench fib                  # all: medians and ratios
@@ -9,8 +9,8 @@
 //! Every table gets the same routes in the same order (see `routes`) and is asked for the same addresses, on the same
 //! core, and must find the same. Each is measured in a process of its own, which starts with an empty heap; tables take
 //! turns, round after round, so that a machine that slows down slows all of them. DPDK's tables are measured by
-//! `bench/yardstick/rte_lpm.c`, which is compiled here if libdpdk-dev is installed, and left out with a line that says so
-//! if it is not.
+//! `bench/yardstick/rte_lpm.c`, which is compiled here if libdpdk-dev is installed, and left out with a line that says
+//! so if it is not.
 
 mod candidates;
 mod measure;
@@ -43,7 +43,7 @@ struct Options {
     #[arg(long, value_delimiter = ',')]
     tables: Vec<String>,
     /// How often each is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Write every value to this file (cargo runs benches in the directory bench/)
     #[arg(long)]

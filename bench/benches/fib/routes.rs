@@ -1,5 +1,5 @@
-//! The routes and addresses that every table is given: drawn from a fixed seed. The C programs of `bench/yardstick` read
-//! them from a file written here.
+//! The routes and addresses that every table is given: drawn from a fixed seed. The C programs of `bench/yardstick`
+//! read them from a file written here.
 
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
@@ -156,9 +156,9 @@ impl<A: Family> Routes<A> {
         Routes { routes, inside, anywhere, one }
     }
 
-    /// Writes all of it for another program: numbers of routes and addresses, then the routes (address, length, next hop),
-    /// then the addresses of each kind. Numbers are of 32 bits in this machine's order; addresses of 16 octets in wire
-    /// order, the first four of which are those of IPv4.
+    /// Writes all of it for another program: numbers of routes and addresses, then the routes (address, length, next
+    /// hop), then the addresses of each kind. Numbers are of 32 bits in this machine's order; addresses of 16 octets in
+    /// wire order, the first four of which are those of IPv4.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
         let mut file = BufWriter::new(std::fs::File::create(path)?);
         let number = |file: &mut BufWriter<_>, number: usize| file.write_all(&(number as u32).to_ne_bytes());

@@ -1,5 +1,5 @@
-//! Devices that route between A and B, each on a subnet of its own: the Linux router, entirely in the kernel, and the switch of
-//! this project with two bridges.
+//! Devices that route between A and B, each on a subnet of its own: the Linux router, entirely in the kernel, and the
+//! switch of this project with two bridges.
 
 use crate::cmd::{Process, cmd};
 use crate::error::Result;

@@ -1,5 +1,5 @@
-//! The switch of this project, with the smallest configuration: one bridge, all host ends, one worker; or a bridge with a
-//! gateway for each host end.
+//! The switch of this project, with the smallest configuration: one bridge, all host ends, one worker; or a bridge with
+//! a gateway for each host end.
 
 use super::Settings;
 use crate::cmd::{Process, cmd};

@@ -1,5 +1,5 @@
-//! ARP (RFC 826) on the switch's interfaces: replies for own addresses, what is learned of others, and answers given for
-//! hosts behind other interfaces (RFC 1027).
+//! ARP (RFC 826) on the switch's interfaces: replies for own addresses, what is learned of others, and answers given
+//! for hosts behind other interfaces (RFC 1027).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -122,8 +122,8 @@ impl Host {
         }
     }
 
-    /// True for a host that the sender can reach by us only: one behind another interface. Never for whom the sender can
-    /// hear himself, nor for a probe, whose sender would take our answer for another owner (RFC 5227 2.1.1).
+    /// True for a host that the sender can reach by us only: one behind another interface. Never for whom the sender
+    /// can hear himself, nor for a probe, whose sender would take our answer for another owner (RFC 5227 2.1.1).
     fn is_proxied(&self, arp: &Arp, domain: DomainId) -> bool {
         let Some(interface) = self.interfaces.get(&domain) else { return false };
         let asks = !arp.sender.is_unspecified() && arp.sender != arp.target;
@@ -135,8 +135,8 @@ impl Host {
             && self.is_elsewhere(domain, target)
     }
 
-    /// Answers a request for a known neighbour, as that would. It was not flooded: without an answer the next one is, if
-    /// the neighbour is not known any more.
+    /// Answers a request for a known neighbour, as that would. It was not flooded: without an answer the next one is,
+    /// if the neighbour is not known any more.
     pub(super) fn answer_arp_for(&mut self, heard: Heard, arp: Arp) {
         let key = NeighbourKey::new(heard.domain, arp.target.into());
         if arp.operation != Operation::Request || !arp.sender_is_station() {

@@ -1,7 +1,7 @@
 //! How the switch as a host sends: frames of its own, and packets that waited for their next hop's MAC address.
 //!
-//! What is sent goes to worker 0, which takes it through forwarding and output as if from the router. Builders make whole
-//! Ethernet frames without a tag, every checksum complete.
+//! What is sent goes to worker 0, which takes it through forwarding and output as if from the router. Builders make
+//! whole Ethernet frames without a tag, every checksum complete.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl Out {
         whole
     }
 
-    /// Sends a packet that waited: its destination MAC address is the one thing that it misses. A packet that came in by
-    /// `port` and is larger than `mtu` is cut into fragments, which its sender allowed.
+    /// Sends a packet that waited: its destination MAC address is the one thing that it misses. A packet that came in
+    /// by `port` and is larger than `mtu` is cut into fragments, which its sender allowed.
     pub fn forward(&mut self, domain: DomainId, mut frame: Frame, mac: Mac, port: PortId, mtu: usize) {
         if self.pool.region().is_shared(&frame) {
             let copy = self.pool.copy(&frame);

@@ -96,8 +96,8 @@ fn parts(packet: &[u8]) -> Option<Parts<'_>> {
     })
 }
 
-/// True if an error may be sent about this packet: not about an ICMP error, a fragment but the first, a packet to or from
-/// many. The caller knows whether its frame was sent to many, which forbids it too.
+/// True if an error may be sent about this packet: not about an ICMP error, a fragment but the first, a packet to or
+/// from many. The caller knows whether its frame was sent to many, which forbids it too.
 fn may_be_told(packet: &Parts<'_>) -> bool {
     let from = u32::from(packet.source);
     let to = packet.destination;
@@ -106,8 +106,8 @@ fn may_be_told(packet: &Parts<'_>) -> bool {
     packet.first_fragment && !is_error && !is_martian_source(from) && !to.is_broadcast() && !to.is_multicast()
 }
 
-/// The error about `packet` that `from` sends, complete from the IP header on. `packet` may end anywhere behind its header.
-/// `None` if nobody may be told.
+/// The error about `packet` that `from` sends, complete from the IP header on. `packet` may end anywhere behind its
+/// header. `None` if nobody may be told.
 pub fn error(packet: &[u8], what: Error, from: Ipv4Addr, identification: u16) -> Option<Vec<u8>> {
     let told = parts(packet)?;
     if !may_be_told(&told) {

@@ -1,4 +1,5 @@
-//! ICMPv6 (RFC 4443): answers to echo requests, errors about packets that could not be forwarded, redirects (RFC 4861 8).
+//! ICMPv6 (RFC 4443): answers to echo requests, errors about packets that could not be forwarded, redirects (RFC 4861
+//! 8).
 //!
 //! Pure functions from packet to packet, both from the IPv6 header on. What may be answered at all is decided here
 //! (RFC 4443 2.4); how often, in `limit`.
@@ -124,9 +125,9 @@ pub fn error(packet: &[u8], what: Error, from: Ipv6Addr) -> Option<Vec<u8>> {
     Some(envelope(from, source, TTL, ICMPV6, message))
 }
 
-/// The answer to an echo request, complete from the IPv6 header on; `None` for anything else, broken ones and those behind
-/// extension headers included. `from` is the address that answers a request to a group; otherwise it
-/// is the one that was asked.
+/// The answer to an echo request, complete from the IPv6 header on; `None` for anything else, broken ones and those
+/// behind extension headers included. `from` is the address that answers a request to a group; otherwise it is the
+/// one that was asked.
 pub fn echo_reply(packet: &[u8], from: Ipv6Addr) -> Option<Vec<u8>> {
     let (source, destination) = addresses(packet)?;
     let packet = trimmed(packet)?;

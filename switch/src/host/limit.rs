@@ -86,8 +86,8 @@ impl Limiter {
         Limiter { settings, all: Bucket::new(settings.rate_per_s, settings.burst, 0), receivers: HashMap::new() }
     }
 
-    /// True if a message may be sent to `receiver` now; it then counts as sent. IPv6 receivers count by their /64, since one
-    /// host can have any number of addresses in it.
+    /// True if a message may be sent to `receiver` now; it then counts as sent. IPv6 receivers count by their /64,
+    /// since one host can have any number of addresses in it.
     pub fn take(&mut self, receiver: IpAddr, now_ns: u64) -> bool {
         let key = match receiver {
             IpAddr::V4(address) => u128::from(u32::from(address)),

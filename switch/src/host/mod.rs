@@ -1,12 +1,13 @@
 //! The switch as a host: its own addresses on bridge domains, off the packet path.
 //!
-//! [`Host`] stands under one lock. Its thread ([`HostThread`]) takes what workers left for it ([`Host::turn`]); the control
-//! thread configures it and lists what it knows. It is the only writer of the neighbour table that workers read.
-//! Everything takes the time as an argument.
+//! [`Host`] stands under one lock. Its thread ([`HostThread`]) takes what workers left for it ([`Host::turn`]); the
+//! control thread configures it and lists what it knows. It is the only writer of the neighbour table that workers
+//! read. Everything takes the time as an argument.
 //!
-//! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own addresses, and
-//! who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to whom; `dhcp` and `ra`: what
-//! is done for hosts, `service`: by which frames; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
+//! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own
+//! addresses, and who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to
+//! whom; `dhcp` and `ra`: what is done for hosts, `service`: by which frames; `receive`: what to do with a frame;
+//! `emit`: how to send one; `run`: the thread.
 
 mod arp;
 pub mod dhcp;
@@ -142,8 +143,8 @@ impl Host {
         }
     }
 
-    /// Takes a new configuration: announces addresses that are new, forgets neighbours of interfaces that are gone. Next hops
-    /// keep their slots. Control thread, with every snapshot that it publishes.
+    /// Takes a new configuration: announces addresses that are new, forgets neighbours of interfaces that are gone.
+    /// Next hops keep their slots. Control thread, with every snapshot that it publishes.
     pub fn configure(&mut self, interfaces: Vec<Interface>, view: Arc<Snapshot>) {
         let interfaces: BTreeMap<DomainId, Interface> =
             interfaces.into_iter().map(|interface| (interface.domain, interface)).collect();
@@ -280,6 +281,11 @@ impl Host {
     /// Who else claimed one of the switch's own addresses, and when.
     pub fn conflicts(&self) -> Vec<Conflict> {
         self.own.conflicts()
+    }
+
+    /// The time of its last turn, on the switch's clock.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
     }
 
     /// What the host did.

@@ -1,5 +1,5 @@
-//! Neighbour discovery (RFC 4861) on the switch's interfaces: advertisements for own addresses, what is learned of others,
-//! answers given for hosts behind other interfaces, and duplicate address detection (RFC 4862 5.4).
+//! Neighbour discovery (RFC 4861) on the switch's interfaces: advertisements for own addresses, what is learned of
+//! others, answers given for hosts behind other interfaces, and duplicate address detection (RFC 4862 5.4).
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -1,4 +1,5 @@
-//! The host's thread: takes a turn when a worker left something, when something is due, or when somebody changed something.
+//! The host's thread: takes a turn when a worker left something, when something is due, or when somebody changed
+//! something.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -133,7 +133,8 @@ pub(super) fn dhcp_payload(packet: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
         return None;
     }
     let len = usize::from(u16::from_be_bytes(*datagram.get(4..)?.first_chunk()?));
-    Some((Ipv4Addr::from(*header.last_chunk::<4>()?), datagram.get(UDP_HEADER..len)?))
+    let payload = datagram.get(UDP_HEADER..).filter(|_| len == datagram.len())?;
+    Some((Ipv4Addr::from(*header.last_chunk::<4>()?), payload))
 }
 
 impl Host {

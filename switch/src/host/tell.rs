@@ -1,5 +1,5 @@
-//! What the switch as a host says with ICMP: answers to echo requests, errors to senders, redirects; and how a packet of its
-//! own finds its way (RFC 1812 4.3, RFC 4443).
+//! What the switch as a host says with ICMP: answers to echo requests, errors to senders, redirects; and how a packet
+//! of its own finds its way (RFC 1812 4.3, RFC 4443).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -65,8 +65,8 @@ pub(super) enum About {
     Unresolved,
 }
 
-/// True for a whole UDP datagram with a right checksum, or over IPv4 with none: others are discarded in silence (RFC 1122
-/// 4.1.3.4, RFC 8200 8.1).
+/// True for a whole UDP datagram with a right checksum, or over IPv4 with none: others are discarded in silence
+/// (RFC 1122 4.1.3.4, RFC 8200 8.1).
 pub(super) fn udp_is_sound(packet: &[u8], ethertype: u16) -> bool {
     let Some(mut found) = transport::locate(packet, 0, ethertype) else { return false };
     let payload = packet.get(found.start..).and_then(|rest| rest.get(..found.len)).unwrap_or_default();
@@ -90,8 +90,9 @@ impl Host {
         let lost = match about {
             About::Local if self.echo(domain, packet) || self.refuse(domain, packet) => None,
             About::Local => Some(Drop::HostIgnored),
+            // Of groups, only those of IPv6 are asked (RFC 1122 3.2.2.6: a broadcast echo request may be ignored).
             About::Heard => {
-                // One host's packet in a frame to many is for nobody (RFC 1122 3.3.6), least of all for us if it is not ours.
+                // One host's packet in a frame to many is for nobody (RFC 1122 3.3.6).
                 if matches!(destination(packet), Some(IpAddr::V6(to)) if to.is_multicast()) {
                     self.echo(domain, packet);
                 }

@@ -37,8 +37,8 @@ impl Grace {
         }
     }
 
-    /// Says that `worker` holds nothing that it read before. That worker's thread, at the start of every turn; costs two
-    /// loads, and a store after something was retired.
+    /// Says that `worker` holds nothing that it read before. That worker's thread, at the start of every turn; costs
+    /// two loads, and a store after something was retired.
     ///
     /// A number that `new` was not told of is passed over: such a thread's reads are not waited for.
     #[inline]
@@ -57,7 +57,8 @@ impl Grace {
         mine.store(now, Ordering::Release);
     }
 
-    /// Says that `worker` holds nothing and reads nothing until it wakes. That worker's thread, before it blocks or ends.
+    /// Says that `worker` holds nothing and reads nothing until it wakes. That worker's thread, before it blocks or
+    /// ends.
     pub fn sleep(&self, worker: usize) {
         if let Some(mine) = self.workers.get(worker) {
             mine.store(ASLEEP, Ordering::Release);

@@ -29,7 +29,8 @@ pub struct RouterView {
 /// The switches of a router's interface.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RouterFlags {
-    /// ARP requests and neighbour solicitations for hosts behind other interfaces are answered (RFC 1027, RFC 4861 7.2.8).
+    /// ARP requests and neighbour solicitations for hosts behind other interfaces are answered (RFC 1027, RFC 4861
+    /// 7.2.8).
     pub proxy: bool,
     /// ARP requests and neighbour solicitations for known neighbours are answered instead of flooded.
     pub suppress: bool,

@@ -1,5 +1,5 @@
-//! The forwarding database, the neighbours and the grace periods without the rest of the switch, so that the model checker
-//! needs only these few files built for it: `make loom`. Empty in an ordinary build.
+//! The forwarding database, the neighbours and the grace periods without the rest of the switch, so that the model
+//! checker needs only these few files built for it: `make loom`. Empty in an ordinary build.
 #![cfg(loom)]
 #![allow(dead_code, missing_docs)]
 

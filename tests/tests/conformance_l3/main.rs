@@ -1,5 +1,5 @@
-//! The rules of a router, one test each: RFC 1812, 1624, 1191, 2644 for IPv4; RFC 8200, 4443, 4861, 4291 for IPv6; RFC 826 and
-//! 1122 where the next hop is not known.
+//! The rules of a router, one test each: RFC 1812, 1624, 1191, 2644 for IPv4; RFC 8200, 4443, 4861, 4291 for IPv6;
+//! RFC 826 and 1122 where the next hop is not known.
 
 mod ecmp;
 mod icmp_errors;
@@ -7,6 +7,7 @@ mod ipv4_forwarding;
 mod ipv4_validation;
 mod ipv6_forwarding;
 mod mtu;
+mod neighbours;
 mod redirects;
 mod vrf;
 

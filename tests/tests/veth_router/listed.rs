@@ -5,6 +5,12 @@ use tests::net::router::{gateway_v4, gateway_v6, v4, v6};
 
 use crate::random::{MTU, SUBNETS};
 
+/// Protocols that the kernel has something for, of its own or in a module: IGMP, tunnels, IPsec, PIM, compression, SCTP,
+/// UDP-Lite, MPLS.
+const OTHERS: [u8; 13] = [2, 4, 41, 46, 47, 50, 51, 103, 108, 115, 132, 136, 137];
+
+const HANDLED: &str = "the kernel speaks, or swallows, protocols that switchd does not speak and refuses";
+
 /// Why switchd and the kernel's router may differ on this frame; `None` where they must not.
 pub fn listed(frame: &[u8]) -> Option<&'static str> {
     let group = frame.first()? & 1 != 0;
@@ -73,6 +79,7 @@ fn listed_v4(packet: &[u8]) -> Option<&'static str> {
         return match header[9] {
             _ if fragment => Some("switchd as a host takes no fragments"),
             TCP => Some("the kernel refuses TCP with a reset; switchd says nothing"),
+            protocol if OTHERS.contains(&protocol) => Some(HANDLED),
             ICMP if kind == Some(&13) => Some("the kernel tells the time (RFC 1812 4.3.3.8 leaves it open)"),
             _ => None,
         };
@@ -141,6 +148,7 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
             0 | 43 | 44 | 60 | 51 | 50 | 135 | 139 | 140 => {
                 Some("switchd as a host reads no extension headers before what it answers")
             }
+            protocol if OTHERS.contains(&protocol) => Some(HANDLED),
             ICMPV6 if !matches!(packet.get(40), Some(128)) => Some("what hosts say to a router is tested by itself"),
             _ => None,
         };

@@ -1,4 +1,5 @@
-//! Neighbours on real links: duplicate addresses, hosts that move, who is asked and who answers, states, scans.
+//! Neighbours on real links: duplicate addresses, hosts that move, who is asked and who answers, states over time,
+//! scans.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};

@@ -2,9 +2,7 @@
 
 use std::io::{self, Write};
 
-use ctl::protocol::{
-    Done, LeaseEntry, NeighEntry, NeighState, RouteAnswer, RouteEntry, RouteHop, RouteNeighbour, RouteType,
-};
+use ctl::protocol::{Done, LeaseEntry, NeighEntry, RouteAnswer, RouteEntry, RouteHop, RouteNeighbour, RouteType};
 
 use super::super::columns::Align::{Left, Right};
 use super::super::columns::{Columns, printable};
@@ -105,11 +103,14 @@ fn explain(answer: &RouteAnswer, out: &mut dyn Write) -> io::Result<()> {
 
 fn neighbour_line(neighbour: &RouteNeighbour, several: bool) -> String {
     let RouteNeighbour { address, interface, mac, state, port, mtu, chosen } = neighbour;
-    let mac = mac.map_or_else(|| "MAC address unknown".to_owned(), |mac| mac.to_string());
-    let state = state.map_or("not asked for yet", NeighState::as_str);
-    let port = port.as_deref().map_or_else(|| "port unknown: flooded".to_owned(), |port| format!("port {port}"));
+    let state = state.map_or_else(|| "not asked for yet".to_owned(), |state| state.as_str().to_uppercase());
+    let there = match (mac, port) {
+        (None, _) => format!("MAC address unknown ({state})"),
+        (Some(mac), Some(port)) => format!("{mac} ({state}), port {port}"),
+        (Some(mac), None) => format!("{mac} ({state}), port unknown: flooded"),
+    };
     let chosen = if several && *chosen { ", taken by this flow" } else { "" };
-    printable(&format!("to {address} on {interface}: {mac} ({state}), {port}, mtu {mtu}{chosen}"))
+    printable(&format!("to {address} on {interface}: {there}, mtu {mtu}{chosen}"))
 }
 
 impl Listing for NeighEntry {
@@ -121,7 +122,8 @@ impl Listing for NeighEntry {
             let row = vec![
                 item.address.to_string(),
                 item.mac.map_or_else(|| "-".to_owned(), |mac| mac.to_string()),
-                item.state.as_str().to_owned(),
+                // As `ip neigh` writes it.
+                item.state.as_str().to_uppercase(),
                 item.age_seconds.to_string(),
                 item.bridge.clone(),
                 item.port.clone().unwrap_or_else(|| "-".to_owned()),
@@ -215,7 +217,7 @@ blackhole 172.16.0.0/12 proto static
             text::<RouteAnswer>(answer),
             "\
 10.9.1.1 follows 10.9.0.0/16 via 10.1.0.9 dev pods proto static
-  to 10.1.0.9 on pods: 02:00:00:00:00:09 (reachable), port web0, mtu 1500
+  to 10.1.0.9 on pods: 02:00:00:00:00:09 (REACHABLE), port web0, mtu 1500
 "
         );
         let none = json!([{"to": "11.0.0.1", "vrf": "default", "route": null, "neighbours": [],
@@ -241,8 +243,8 @@ blackhole 172.16.0.0/12 proto static
             text::<NeighEntry>(items),
             "\
 ADDRESS   MAC                STATE   AGE  BRIDGE  PORT
-10.1.0.9  02:00:00:00:00:09  stale    12  pods    web0
-fd00::9   -                  failed    3  up0     -
+10.1.0.9  02:00:00:00:00:09  STALE    12  pods    web0
+fd00::9   -                  FAILED    3  up0     -
 2 neighbours
 "
         );

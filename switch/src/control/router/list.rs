@@ -15,7 +15,7 @@ use super::commands::known_vrf;
 use super::next_hops::{Origin, Target};
 use super::routes::{Cursor, Listed, Routes, SharedRoutes, lock};
 use crate::config;
-use crate::host::{SharedHost, State};
+use crate::host::{Conflict, SharedHost, State};
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::table::fdb::{Fdb, Kind, MacKey};
 use crate::table::neighbour::NeighbourKey;
@@ -140,7 +140,9 @@ struct NeighStream {
 impl ResponseStream for NeighStream {
     fn next_chunk(&mut self, out: &mut Vec<Item>, context: &ChunkContext) -> Progress {
         let rows = self.host.lock().neighbours(self.after, context.items_max);
-        let Some(last) = rows.last() else { return Progress::Done(Done::default()) };
+        let Some(last) = rows.last() else {
+            return Progress::Done(Done { notes: self.conflicts(), ..Done::default() });
+        };
         self.after = Some(last.key);
         let routes = lock(&self.routes);
         for row in rows {
@@ -157,6 +159,36 @@ impl ResponseStream for NeighStream {
             }));
         }
         Progress::More
+    }
+}
+
+impl NeighStream {
+    /// A line for each of the switch's own addresses that somebody else claims.
+    fn conflicts(&self) -> Vec<String> {
+        let (conflicts, now_ns) = {
+            let host = self.host.lock();
+            (host.conflicts(), host.now_ns())
+        };
+        let routes = lock(&self.routes);
+        let meant = conflicts.iter().filter(|conflict| self.domain.is_none_or(|only| only == conflict.domain));
+        let line = |conflict: &Conflict| {
+            let iface = routes.interfaces.on(conflict.domain)?;
+            let Conflict { address, other, count, .. } = conflict;
+            let ago_s = now_ns.saturating_sub(conflict.last_ns) / 1_000_000_000;
+            let place = self.fdb_port(conflict);
+            Some(format!(
+                "{other}{place} claims the switch's address {address} on {}: {count} times, last {ago_s} s ago; \
+                 take the address away there",
+                iface.name
+            ))
+        };
+        meant.filter_map(line).collect()
+    }
+
+    /// Where the other owner of an address is: ` on port web0`, if that is known.
+    fn fdb_port(&self, conflict: &Conflict) -> String {
+        let port = port_of(&self.fdb, &self.names, conflict.domain, conflict.other);
+        port.map_or_else(String::new, |port| format!(" on port {port}"))
     }
 }
 

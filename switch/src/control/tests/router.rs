@@ -320,7 +320,7 @@ fn many_routes_are_loaded_in_pieces_listed_in_slices_and_forgotten() {
     const ROUTES: u64 = 100_000;
     let mut bench = router();
     let line = |number: u64| {
-        let via = if number % 3 == 0 { "192.168.0.2,192.168.0.6" } else { "10.1.0.9" };
+        let via = if number.is_multiple_of(3) { "192.168.0.2,192.168.0.6" } else { "10.1.0.9" };
         format!("{}.{}.{}.0/24 via {via}\n", 20 + (number >> 16), number >> 8 & 255, number & 255)
     };
     let began = Instant::now();

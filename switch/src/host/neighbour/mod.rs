@@ -2,8 +2,8 @@
 //! families.
 //!
 //! Pure: questions, answers and the time come in; [`Action`]s, and what the packet path may read
-//! ([`crate::table::neighbour`]), go out. `entry` is one neighbour, `index` says which one is due next and which one may go,
-//! `learn` is what messages do to an entry, `room` keeps everything within its limits.
+//! ([`crate::table::neighbour`]), go out. `entry` is one neighbour, `index` says which one is due next and which one
+//! may go, `learn` is what messages do to an entry, `room` keeps everything within its limits.
 
 mod entry;
 mod index;

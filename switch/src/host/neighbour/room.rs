@@ -1,5 +1,5 @@
-//! Keeps neighbours within their limits: a scan of a subnet, or a flood of invented senders, costs a bounded amount of memory
-//! and of questions, and does not push out neighbours in use.
+//! Keeps neighbours within their limits: a scan of a subnet, or a flood of invented senders, costs a bounded amount
+//! of memory and of questions, and does not push out neighbours in use.
 
 use super::index::{Class, Group};
 use super::{Cache, MS};

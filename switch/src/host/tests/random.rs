@@ -26,7 +26,9 @@ fn event() -> impl Strategy<Value = Event> {
     let last = || 0u8..12;
     prop_oneof![
         6 => (domain(), any::<bool>(), any::<bool>(), 0u8..6, last(), last()).prop_map(
-            |(domain, reply, suppress, from, sender, target)| Event::Arp { domain, reply, suppress, from, sender, target }
+            |(domain, reply, suppress, from, sender, target)| {
+                Event::Arp { domain, reply, suppress, from, sender, target }
+            }
         ),
         6 => (domain(), 133u8..137, 0u8..6, last(), last(), any::<u8>(), any::<bool>()).prop_map(
             |(domain, kind, number, source, target, flags, suppress)| {
@@ -106,6 +108,14 @@ impl Run {
                 let bytes = packet6(target.parse().unwrap());
                 bed.punt(domain % 3 + 1, Why::Resolve(key(domain, &target)), &bytes);
             }
+            event => self.administer(event),
+        }
+    }
+
+    /// Everything but packets that somebody sends.
+    fn administer(&mut self, event: Event) {
+        let bed = &mut self.bed;
+        match event {
             Event::Junk { domain, bytes, why } => {
                 let why = match why {
                     0 => Why::Heard,
@@ -150,6 +160,7 @@ impl Run {
                 let filter = NeighbourFilter { domain: number.map(super::domain), ..NeighbourFilter::default() };
                 bed.host.flush_neighbours(filter);
             }
+            Event::Arp { .. } | Event::Nd { .. } | Event::Resolve { .. } => unreachable!("packets"),
         }
     }
 

@@ -1,4 +1,5 @@
-//! From a packet without a destination MAC address to one with it: the state machine of RFC 4861 section 7.3, queues, next hops.
+//! From a packet without a destination MAC address to one with it: the state machine of RFC 4861 section 7.3, queues,
+//! next hops.
 
 use super::frames::{arp_reply, arp_request, packet, read_arp, read_ip};
 use super::*;
@@ -190,6 +191,19 @@ fn a_next_hop_is_asked_for_ahead_of_traffic_and_again_as_long_as_it_is_one() {
     bed.pass(600_000);
     assert_eq!(bed.state(1, HOST), None);
     bed.sent();
+}
+
+#[test]
+fn a_next_hop_that_is_forgotten_again_and_again_is_asked_for_once_a_second() {
+    let mut bed = Bed::new();
+    bed.host.hold(key(1, HOST)).unwrap();
+    let mut asked = 0;
+    for _ in 0..200 {
+        assert!(bed.host.remove_neighbour(key(1, HOST)));
+        bed.pass(50);
+        asked += bed.sent().len();
+    }
+    assert!((9..=11).contains(&asked), "{asked} questions in ten seconds");
 }
 
 #[test]

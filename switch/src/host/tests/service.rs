@@ -120,6 +120,33 @@ fn an_address_is_probed_offered_and_leased() {
 }
 
 #[test]
+fn leases_outlive_the_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut bed = Bed::bare(HostSettings { epoch_s: 1_700_000_000, ..HostSettings::default() }, 1_024);
+        let opened = dhcp::store::Store::open(directory.path(), 1_700_000_000);
+        assert!(opened.problems.is_empty(), "{:?}", opened.problems);
+        bed.host.keep_leases(opened);
+        let mut unprobed = with_dhcp();
+        unprobed.dhcp.as_mut().unwrap().probe = false;
+        bed.configure(vec![unprobed]);
+        bed.pass(10_000);
+        bed.sent();
+        bed
+    };
+    let mut bed = start();
+    bed.hear(1, &discover());
+    let wanted = read(&bed.sent_one().1).yiaddr;
+    let options = [&[54, 4][..], &SERVER, &[50, 4], &wanted.octets()].concat();
+    bed.hear(1, &frame([0; 4], [255; 4], &message(3, [0; 4], &options)));
+    assert_eq!(read(&bed.sent_one().1).kind, 5);
+    let before = bed.host.leases();
+    drop(bed);
+    assert_eq!(start().host.leases(), before);
+    assert_eq!(before.len(), 1);
+}
+
+#[test]
 fn an_address_that_answers_is_not_offered() {
     let mut bed = bed();
     bed.hear(1, &discover());

@@ -1,5 +1,5 @@
-//! Cuts an IPv4 packet into fragments (RFC 791 section 3.2, RFC 1812 4.2.2.7): in order, at multiples of eight bytes, options
-//! copied where they say so.
+//! Cuts an IPv4 packet into fragments (RFC 791 section 3.2, RFC 1812 4.2.2.7): in order, at multiples of eight bytes,
+//! options copied where they say so.
 
 use crate::limits::{ETHERNET_HEADER, FRAME_ROOM, VLAN_TAG};
 use crate::path::checksum;
@@ -23,9 +23,9 @@ struct Front {
     ihl: usize,
 }
 
-/// Cuts the packet in `frame` into fragments of at most `mtu` bytes, header included, and hands each to `send`, in order;
-/// `frame` itself stays. False if not all of them could be made: the pool is empty, `send` refused one, or there is no
-/// room for a payload. What was sent by then is lost at the receiver, as with any lost fragment.
+/// Cuts the packet in `frame` into fragments of at most `mtu` bytes, header included, and hands each to `send`, in
+/// order; `frame` itself stays. False if not all of them could be made: the pool is empty, `send` refused one, or
+/// there is no room for a payload. What was sent by then is lost at the receiver, as with any lost fragment.
 pub fn fragment(
     pool: &mut FramePool,
     frame: &Frame,

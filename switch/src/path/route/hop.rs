@@ -23,8 +23,8 @@ pub(super) struct Way {
     pub tell_use: Option<NeighbourSlot>,
 }
 
-/// Follows a route to the neighbour. `key` names the destination as a neighbour on a domain; `flow` is asked where there
-/// is a choice: then the second answer is true, and another flow may go another way.
+/// Follows a route to the neighbour. `key` names the destination as a neighbour on a domain; `flow` is asked where
+/// there is a choice: then the second answer is true, and another flow may go another way.
 #[inline]
 pub(super) fn find(
     ctx: &Ctx<'_>,

@@ -11,8 +11,8 @@ pub const DONT_FRAGMENT: u16 = 0x4000;
 /// Options that name the packet's route (RFC 791: loose, strict).
 const SOURCE_ROUTES: [u8; 2] = [131, 137];
 
-/// Checks the header of a packet to be forwarded or delivered (RFC 1812 5.2.2): the packet and its destination, in host byte
-/// order. `frame_len` counts the whole frame, of which `head` is the first part.
+/// Checks the header of a packet to be forwarded or delivered (RFC 1812 5.2.2): the packet and its destination, in
+/// host byte order. `frame_len` counts the whole frame, of which `head` is the first part.
 ///
 /// # Errors
 /// Why the packet is dropped without a word.
@@ -53,8 +53,8 @@ fn with_options(packet: &[u8], len: usize) -> Result<(), Drop> {
     if routed { Err(Drop::IpSourceRoute) } else { Ok(()) }
 }
 
-/// Sources that no packet to be forwarded has (RFC 1812 5.3.7): 0/8, loopback, link-local (RFC 3927 section 7), multicast,
-/// class E with the broadcast address.
+/// Sources that no packet to be forwarded has (RFC 1812 5.3.7): 0/8, loopback, link-local (RFC 3927 section 7),
+/// multicast, class E with the broadcast address.
 #[inline]
 pub fn is_martian_source(address: u32) -> bool {
     let first = address >> 24;

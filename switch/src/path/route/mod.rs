@@ -46,7 +46,8 @@ pub struct Packet {
     pub may_fragment: bool,
 }
 
-/// Packets of one IP version in a burst: number of the lane, and what is known; their destinations apart, for the lookup.
+/// Packets of one IP version in a burst: number of the lane, and what is known; their destinations apart, for the
+/// lookup.
 struct Batch<A> {
     packets: ArrayVec<(u8, Packet), BURST>,
     to: ArrayVec<A, BURST>,

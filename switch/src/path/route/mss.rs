@@ -1,5 +1,5 @@
-//! Lowers the maximum segment size that a TCP connection announces to what fits the way (RFC 9293 3.7.1), so that ends whose
-//! path-MTU discovery does not work still talk.
+//! Lowers the maximum segment size that a TCP connection announces to what fits the way (RFC 9293 3.7.1), so that
+//! ends whose path-MTU discovery does not work still talk.
 
 use super::Packet;
 use super::ipv4::update;

@@ -16,6 +16,8 @@ mod lookup;
 mod node;
 mod prefix;
 mod rib;
+#[cfg(test)]
+mod stress_tests;
 mod sync;
 #[cfg(test)]
 mod tests;

@@ -38,17 +38,25 @@ const ABOVE: usize = 10;
 const RUNS: usize = 11;
 
 const SKIP_OCTETS: usize = 4;
-const SKIP_CHILD: usize = 5;
+/// The word of a skip that leads to the node behind.
+pub(super) const SKIP_CHILD: usize = 5;
 
 const CHILD: u32 = 1 << 31;
 const SKIP: u32 = 1 << 30;
-/// Most lines of one table.
-pub(super) const LINES_MAX: usize = SKIP as usize;
+/// Most lines of one table: their words are numbered in 32 bits, and the last number stands for none.
+pub(super) const LINES_MAX: usize = u32::MAX as usize / WORDS;
+const _: () = assert!(LINES_MAX < SKIP as usize);
 
 /// True if the value leads to a node or a skip.
 #[inline(always)]
 pub(super) fn is_child(value: u32) -> bool {
     value & CHILD != 0
+}
+
+/// The leaf that a value is, or 0.
+#[inline(always)]
+pub(super) fn leaf_of(value: u32) -> u32 {
+    value & (value >> 31).wrapping_sub(1)
 }
 
 /// True if a child is a skip.
@@ -202,8 +210,8 @@ impl Block {
         self.mark | at as u32
     }
 
-    /// Where it differs from the node at `at`, if nothing but values of runs does: pairs of a word's number, counted from
-    /// the node's first, and what it should be.
+    /// Where it differs from the node at `at`, if nothing but values of runs does: pairs of a word's number, counted
+    /// from the node's first, and what it should be.
     pub(super) fn changes<'a>(
         &'a self,
         lines: &'a [Line],

@@ -175,6 +175,11 @@ fn pool() -> impl Strategy<Value = Vec<(u128, usize)>> {
     prop::collection::vec((crowded(), 0usize..=128), POOL)
 }
 
+/// Addresses asked for beside those at the edges of prefixes.
+fn also() -> impl Strategy<Value = Vec<u128>> {
+    prop::collection::vec(crowded(), 8)
+}
+
 fn run<A: Address>(pool: &[(u128, usize)], steps: &[Step], also: &[u128]) {
     let mut bed = Bed::<A>::new();
     let prefixes: Vec<_> = pool.iter().map(|&(bits, length)| prefix_of::<A>(bits, length)).collect();
@@ -198,12 +203,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn ipv4_tables_answer_as_a_list_does(pool in pool(), steps in steps(), also in prop::collection::vec(crowded(), 8)) {
+    fn ipv4_tables_answer_as_a_list_does(pool in pool(), steps in steps(), also in also()) {
         run::<u32>(&pool, &steps, &also);
     }
 
     #[test]
-    fn ipv6_tables_answer_as_a_list_does(pool in pool(), steps in steps(), also in prop::collection::vec(crowded(), 8)) {
+    fn ipv6_tables_answer_as_a_list_does(pool in pool(), steps in steps(), also in also()) {
         run::<u128>(&pool, &steps, &also);
     }
 }
@@ -274,4 +279,94 @@ fn a_large_ipv4_table_fills_and_empties() {
 #[test]
 fn a_large_ipv6_table_fills_and_empties() {
     large::<u128>(2);
+}
+
+#[test]
+fn a_table_grows_from_nothing_route_by_route_and_widens_its_root() {
+    let mut random = StdRng::seed_from_u64(3);
+    let (mut bed, mut replaced) = (Bed::<u32>::new(), 0);
+    for (prefix, hop) in routes(&mut random, 1_500) {
+        let before = Arc::as_ptr(bed.writer.table());
+        bed.set(prefix, hop);
+        replaced += usize::from(before != Arc::as_ptr(bed.writer.table()));
+    }
+    assert!(bed.reader.root.len() == 1 << 16 && (5..50).contains(&replaced), "replaced {replaced} times");
+    bed.check(&[]);
+    bed.check_shape();
+    bed.check_control(&[0, u32::MAX]);
+}
+
+#[test]
+fn empty_and_small_tables_take_little_memory() {
+    let mut v4 = writer::<u32>();
+    let mut v6 = writer::<u128>();
+    assert!(v4.bytes() <= 2_048 && v6.bytes() <= 2_048, "{} and {} bytes of nothing", v4.bytes(), v6.bytes());
+    for host in 0..20u8 {
+        let _ = v4.insert(Prefix::host(u32::from_be_bytes([10, 244, 3, host])), hop(1 + host as usize));
+        let _ = v6.insert(Prefix::host(0xfd00_u128 << 112 | u128::from(host) << 64 | 1), hop(1 + host as usize));
+    }
+    assert!(v4.bytes() <= 10_000 && v6.bytes() <= 12_000, "{} and {} bytes of 20 routes", v4.bytes(), v6.bytes());
+}
+
+#[test]
+fn large_tables_take_what_they_are_said_to() {
+    let mut random = StdRng::seed_from_u64(4);
+    // Routes at random, so that hardly two share a node of the last level: worse than any table in use.
+    let route =
+        |random: &mut StdRng| (Prefix::of(random.random::<u32>(), 24).unwrap(), hop(random.random_range(1..200)));
+    let mut v4 = writer::<u32>();
+    let _ = v4.load((0..200_000).map(|_| route(&mut random)));
+    let each = v4.bytes() / v4.len();
+    assert!((20..60).contains(&each), "{each} bytes for each /24");
+    let route =
+        |random: &mut StdRng| (Prefix::of(random.random::<u128>(), 48).unwrap(), hop(random.random_range(1..200)));
+    let mut v6 = writer::<u128>();
+    let _ = v6.load((0..50_000).map(|_| route(&mut random)));
+    let each = v6.bytes() / v6.len();
+    assert!((100..260).contains(&each), "{each} bytes for each /48");
+}
+
+#[test]
+fn memory_stays_what_it_is_over_a_million_changes() {
+    let mut random = StdRng::seed_from_u64(5);
+    let grace = Arc::new(Grace::new(1));
+    let mut writer = FibWriter::<u32>::new(grace.clone());
+    let pool = routes::<u32>(&mut random, 4_000);
+    let _ = writer.load(pool.iter().copied().step_by(2));
+    grace.wake(0);
+    let (mut replaced, mut most) = (0, 0);
+    for round in 0..1_000_000 {
+        let (prefix, hop) = pool[random.random_range(0..pool.len())];
+        let changed = if random.random() { writer.insert(prefix, hop) } else { writer.remove(prefix) };
+        replaced += usize::from(changed.replaced.is_some());
+        if round % 64 == 0 {
+            grace.pass(0);
+        }
+        most = most.max(writer.bytes());
+    }
+    let packed = {
+        let mut packed = FibWriter::<u32>::new(Arc::new(Grace::new(0)));
+        let _ = packed.load(writer.routes(None));
+        packed.bytes()
+    };
+    assert!(most < packed * 2, "{most} bytes at most, {packed} when built anew");
+    assert!(replaced < 100, "replaced {replaced} times");
+    grace.pass(0);
+    assert_eq!(writer.reclaim(), 0, "the worker has passed");
+}
+
+#[test]
+fn what_a_worker_may_hold_is_not_used_again() {
+    let grace = Arc::new(Grace::new(1));
+    let mut writer = FibWriter::<u32>::new(grace.clone());
+    let host = |last: u32| Prefix::host(0x0a00_0000 | last);
+    let _ = writer.insert(host(1), hop(1));
+    grace.wake(0);
+    let _ = writer.insert(host(9), hop(2));
+    assert_eq!(writer.reclaim(), 1, "the node as it was waits");
+    grace.pass(0);
+    assert_eq!(writer.reclaim(), 0);
+    let _ = writer.remove(host(9));
+    grace.sleep(0);
+    assert_eq!(writer.reclaim(), 0, "a sleeping worker holds nothing");
 }

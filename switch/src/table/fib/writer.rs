@@ -1,9 +1,9 @@
 //! The writer's half: routes come and go under the readers. Control thread.
 //!
-//! A change touches one node. Its new form is written aside and published by one store of the word that leads to it; the
-//! old form is used again after a grace period. What a short prefix means for what lies below it is said in one word of
-//! each child (`above`), so nothing below is rebuilt. Every address is answered as before the change or as after it,
-//! since for each of them one word decides.
+//! A change touches one node. Its new form is written aside and published by one store of the word that leads to it;
+//! the old form is used again after a grace period. What a short prefix means for what lies below it is said in one
+//! word of each child (`above`), so nothing below is rebuilt. Every address is answered as before the change or as
+//! after it, since for each of them one word decides.
 
 use std::sync::Arc;
 
@@ -56,7 +56,8 @@ enum Found {
     Node(usize),
     /// At a leaf, or at nothing, where the node should hang; octets looked at.
     Leaf(u32, usize),
-    /// In a skip that its way leaves; octets looked at before the skip, and in all where they part or the node should be.
+    /// In a skip that its way leaves; octets looked at before the skip, and in all where they part or the node should
+    /// be.
     Skip(usize, usize, usize),
 }
 
@@ -82,8 +83,8 @@ impl<A: Address> FibWriter<A> {
         self.len() == 0
     }
 
-    /// Bytes that the table takes: what readers see, exactly, and the control thread's own part, estimated as maps filled
-    /// to two thirds.
+    /// Bytes that the table takes: what readers see, exactly, and the control thread's own part, estimated as maps
+    /// filled to two thirds.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.fib.root) + size_of_val(&*self.fib.lines) + self.arena.bytes() + self.rib.bytes()
     }
@@ -100,8 +101,8 @@ impl<A: Address> FibWriter<A> {
         Some((prefix, NextHopId::from_bits(hop)))
     }
 
-    /// All routes in order of address, shorter prefixes first; behind `after` if given, which need not be there any more.
-    /// So a dump may go in slices, between which routes come and go.
+    /// All routes in order of address, shorter prefixes first; behind `after` if given, which need not be there any
+    /// more. So a dump may go in slices, between which routes come and go.
     pub fn routes(&self, after: Option<Prefix<A>>) -> impl Iterator<Item = (Prefix<A>, NextHopId)> + '_ {
         self.rib.iter(after).map(|(prefix, hop)| (prefix, NextHopId::from_bits(hop)))
     }
@@ -134,8 +135,8 @@ impl<A: Address> FibWriter<A> {
         Changed { was: NextHopId::from_bits(was), replaced }
     }
 
-    /// Replaces all routes by these; of several with one prefix the last counts, and one to [`NextHopId::NONE`] is none.
-    /// Answers the table that readers must be given now. Much quicker than inserting them one by one.
+    /// Replaces all routes by these; of several with one prefix the last counts, and one to [`NextHopId::NONE`] is
+    /// none. Answers the table that readers must be given now. Much quicker than inserting them one by one.
     pub fn load(&mut self, routes: impl IntoIterator<Item = (Prefix<A>, NextHopId)>) -> Arc<Fib<A>> {
         let mut routes: Vec<_> = routes.into_iter().map(|(prefix, hop)| (prefix, hop.bits())).collect();
         routes.sort_by_key(|&(prefix, _)| prefix);
@@ -151,8 +152,8 @@ impl<A: Address> FibWriter<A> {
         self.replace(build::build(&routes))
     }
 
-    /// Makes memory that no reader can see any more free for further changes; changes do so themselves. To be called now
-    /// and then. Answers how many pieces still wait for the workers.
+    /// Makes memory that no reader can see any more free for further changes; changes do so themselves. To be called
+    /// now and then. Answers how many pieces still wait for the workers.
     pub fn reclaim(&mut self) -> usize {
         self.arena.reclaim(&self.grace);
         self.arena.waiting()
@@ -311,8 +312,8 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// Gives the node at `at`, on the way to `address` behind `octets` octets, these slots; or takes it out, if it has no
-    /// prefix of its own any more and less than two children.
+    /// Gives the node at `at`, on the way to `address` behind `octets` octets, these slots; or takes it out, if it has
+    /// no prefix of its own any more and less than two children.
     fn settle(&mut self, address: A, octets: usize, at: usize, slots: [u32; SLOTS], mut trail: Vec<Place>) {
         let own = |&value: &u32| if is_child(value) { self.lines()[line_of(value)].above() != 0 } else { value != 0 };
         let mut children = slots.iter().enumerate().filter(|(_, value)| is_child(**value));
@@ -417,8 +418,8 @@ impl<A: Address> FibWriter<A> {
         self.write(&Block::skip(Skip { words, octets: end, child }, above))
     }
 
-    /// What stands instead of the skip at `at`, which begins behind `start` octets, when `prefix` has its node in the midst
-    /// of it, or leaves it, behind `parting` octets.
+    /// What stands instead of the skip at `at`, which begins behind `start` octets, when `prefix` has its node in the
+    /// midst of it, or leaves it, behind `parting` octets.
     fn fork(&mut self, prefix: Prefix<A>, leaf: u32, at: usize, start: usize, parting: usize) -> u32 {
         let skip = self.lines()[at].skip();
         let above = self.lines()[at].above();
