@@ -139,7 +139,8 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
     {
         return Some("the kernel tells of later fragments of ICMPv6, which may be of errors (RFC 4443 2.4 (e.1))");
     }
-    if header[6] == 0 && !plain_hop_by_hop(packet.get(40..)?) {
+    let payload = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if header[6] == 0 && !plain_hop_by_hop(packet.get(40..40 + payload)?) {
         return Some("the kernel reads hop-by-hop options; RFC 8200 section 4 lets a router pass them unread");
     }
     if is_to_router(destination) {
