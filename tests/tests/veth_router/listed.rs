@@ -32,9 +32,10 @@ pub fn listed(frame: &[u8]) -> Option<&'static str> {
 }
 
 /// To a subnet of the router, but neither to it nor to the host there nor to all: resolving that takes each its time.
+/// The kernel takes the network address for a host, too.
 fn is_unknown_neighbour(to: &[u8]) -> bool {
     let known = |number: u8| match to.len() {
-        4 => [v4(number, 1), v4(number, 255), v4(number, 0)].iter().any(|address| to == address.octets()),
+        4 => [v4(number, 1), v4(number, 255)].iter().any(|address| to == address.octets()),
         _ => to == v6(number, 1).octets(),
     };
     let near = |number: u8| match to.len() {
@@ -150,6 +151,9 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
                 Some("switchd as a host reads no extension headers before what it answers")
             }
             protocol if OTHERS.contains(&protocol) => Some(HANDLED),
+            ICMPV6 if 40 + payload > MTU[SUBNETS - 1] => Some(
+                "the kernel cuts an echo reply that is too long for its way back; switchd cannot cut its own IPv6 packets",
+            ),
             ICMPV6 if !matches!(packet.get(40), Some(128)) => Some("what hosts say to a router is tested by itself"),
             _ => None,
         };
