@@ -112,11 +112,12 @@ fn is_error(packet: &[u8]) -> bool {
 /// size.
 pub fn error(packet: &[u8], what: Error, from: Ipv6Addr) -> Option<Vec<u8>> {
     let (source, destination) = addresses(packet)?;
+    // Padding behind the packet must not be taken for a message.
+    let packet = trimmed(packet)?;
     let to_many = destination.is_multicast() && !matches!(what, Error::TooBig(_));
     if to_many || source.is_unspecified() || source.is_multicast() || source.is_loopback() || is_error(packet) {
         return None;
     }
-    let packet = trimmed(packet)?;
     let quoted = packet.get(..packet.len().min(ERROR_MAX - IPV6_HEADER - HEADER))?;
     let (kind, code, word) = what.fields();
     let mut message = vec![kind, code, 0, 0];

@@ -5,8 +5,8 @@ use tests::net::router::{gateway_v4, gateway_v6, v4, v6};
 
 use crate::random::{MTU, SUBNETS};
 
-/// Protocols that the kernel has something for, of its own or in a module: IGMP, tunnels, IPsec, PIM, compression, SCTP,
-/// UDP-Lite, MPLS.
+/// Protocols that the kernel has something for, of its own or in a module: IGMP, tunnels, IPsec, PIM, compression,
+/// SCTP, UDP-Lite, MPLS.
 const OTHERS: [u8; 13] = [2, 4, 41, 46, 47, 50, 51, 103, 108, 115, 132, 136, 137];
 
 const HANDLED: &str = "the kernel speaks, or swallows, protocols that switchd does not speak and refuses";
