@@ -297,6 +297,7 @@ fn address_kind(key: &'static str, net: IpNet) -> Option<Problem> {
         address if address.is_multicast() => "a multicast address",
         IpAddr::V4(address) if address.octets()[0] == 0 || address.octets()[0] >= 240 => "a reserved address",
         IpAddr::V4(address) if address.is_link_local() => "a link-local address, which is not forwarded",
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => "an IPv4 address in the form of IPv6",
         IpAddr::V6(address) if address.is_unicast_link_local() => {
             "a link-local address, which every interface has anyway"
         }

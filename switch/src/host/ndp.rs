@@ -10,7 +10,7 @@ use super::neighbour::News;
 use super::own::Say;
 use super::receive::Heard;
 use crate::ids::{DomainId, Mac};
-use crate::path::route::ipv6::IPV6_HEADER;
+use crate::path::route::ipv6::{IPV6_HEADER, is_mapped};
 use crate::table::neighbour::NeighbourKey;
 
 const ROUTER_SOLICITATION: u8 = 133;
@@ -93,7 +93,8 @@ impl Nd {
             Nd::RouterSolicitation { mac, .. } => (None, mac),
         };
         let group = target.is_some_and(|target| target.is_multicast());
-        if group || from.is_multicast() || (from.is_unspecified() && mac.is_some()) {
+        let mapped = [Some(from), target].into_iter().flatten().any(|address| is_mapped(address.into()));
+        if group || mapped || from.is_multicast() || (from.is_unspecified() && mac.is_some()) {
             return Err(Invalid);
         }
         Ok(Some(self))

@@ -61,12 +61,27 @@ impl NeighbourKey {
         }
     }
 
+    /// Well-mixed bits. Who cannot guess the secrets cannot choose addresses that collide.
     #[inline]
-    fn hash(self) -> u64 {
-        let mut hash = (self.high ^ (self.domain.index() as u64) << 48).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        hash = (hash ^ hash >> 32 ^ self.low).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        hash ^ hash >> 32
+    fn hash(self, [whiten, multiply]: [u64; 2]) -> u64 {
+        let hash = fold(self.high ^ (self.domain.index() as u64) << 48 ^ whiten, multiply);
+        fold(hash ^ self.low, multiply)
     }
+}
+
+/// A widening multiply, whose upper half is folded back in.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// A number from a seed, with all its bits depending on all of the seed's (SplitMix64's last steps).
+fn spread(seed: u64) -> u64 {
+    let mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 /// Number of a neighbour's slot, below [`NEIGHBOURS_MAX`].
@@ -123,21 +138,27 @@ pub struct Neighbours {
     slots: Box<[Slot]>,
     /// Slot number plus one.
     index: Box<[AtomicU32]>,
+    /// Where a search begins depends on them: hosts choose their IPv6 addresses, and must not choose long searches.
+    secrets: [u64; 2],
 }
 
 impl Default for Neighbours {
+    /// A table of the largest size with a random seed.
     fn default() -> Self {
-        Neighbours::new(NEIGHBOURS_MAX)
+        use std::hash::{BuildHasher, Hasher};
+        Neighbours::new(NEIGHBOURS_MAX, std::hash::RandomState::new().build_hasher().finish())
     }
 }
 
 impl Neighbours {
-    /// A table with room for so many neighbours, at most [`NEIGHBOURS_MAX`].
-    pub fn new(slots: usize) -> Neighbours {
+    /// A table with room for so many neighbours, at most [`NEIGHBOURS_MAX`]. `seed` must not be guessable from the
+    /// network.
+    pub fn new(slots: usize, seed: u64) -> Neighbours {
         Neighbours {
             slots: (0..slots).map(|_| Slot::default()).collect(),
             // At most half of its entries are in use.
             index: (0..2 * slots).map(|_| AtomicU32::new(EMPTY)).collect(),
+            secrets: [spread(seed), spread(!seed) | 1],
         }
     }
 
@@ -269,7 +290,7 @@ impl Neighbours {
     /// Where a search for a key begins.
     #[inline]
     fn place(&self, key: NeighbourKey) -> usize {
-        ((u64::from(key.hash() as u32) * self.index.len() as u64) >> 32) as usize
+        (((key.hash(self.secrets) >> 32) * self.index.len() as u64) >> 32) as usize
     }
 
     /// The entry of the index that a search looks at next.
@@ -313,7 +334,7 @@ mod loom_tests {
         // Enough to find each fence and check that is missing, and quick.
         model.preemption_bound = Some(3);
         model.check(|| {
-            let table = Arc::new(Neighbours::new(2));
+            let table = Arc::new(Neighbours::new(2, 1));
             let new = (8..).find(|&number| table.place(key(number)) == table.place(key(7))).unwrap();
             let slot = NeighbourSlot(0);
             table.claim(slot, key(7));
@@ -340,7 +361,7 @@ mod loom_tests {
     #[test]
     fn loom_a_use_is_told_by_one_worker() {
         loom::model(|| {
-            let table = Arc::new(Neighbours::new(1));
+            let table = Arc::new(Neighbours::new(1, 1));
             let slot = NeighbourSlot(0);
             table.claim(slot, key(7));
             table.set(slot, Some(mac(70)), true);
@@ -384,6 +405,17 @@ mod tests {
         assert!(table.at(slot).unwrap().tell_use);
         assert!(table.note_use(slot) && !table.note_use(slot));
         assert_eq!(table.find(key(1)).map(|(slot, found)| (slot.index(), found.tell_use)), Some((5, false)));
+    }
+
+    #[test]
+    fn addresses_that_collide_in_one_table_are_spread_in_another() {
+        let (known, other) = (Neighbours::new(1_024, 1), Neighbours::new(1_024, 2));
+        let key = |number| NeighbourKey::v6(DomainId::new(1).unwrap(), 0xfd00_u128 << 112 | number);
+        let chosen: Vec<NeighbourKey> = (0..).map(key).filter(|key| known.place(*key) == 0).take(64).collect();
+        let places: std::collections::HashSet<usize> = chosen.iter().map(|key| other.place(*key)).collect();
+        assert!(places.len() > 48, "{} places", places.len());
+        let (one, two) = (Neighbours::default(), Neighbours::default());
+        assert_ne!(one.secrets, two.secrets, "a seed that everybody knows is none");
     }
 
     proptest! {

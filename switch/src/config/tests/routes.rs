@@ -168,6 +168,11 @@ const PORT: &[(&str, &str)] = &[
             \"pods\" (line 1); give each interface of a VRF a subnet of its own",
     ),
     (
+        "address = [\"::ffff:10.9.0.1/120\"]",
+        "6:1: port \"up0\": \"address\" has ::ffff:10.9.0.1/120, an IPv4 address in the form of IPv6; write an address \
+            of a host in the subnet, like \"10.244.1.1/24\"",
+    ),
+    (
         "address = []",
         "6:1: port \"up0\": \"address\" is a list; write a list of addresses with the length of their subnet, like \
             [\"10.244.1.1/24\"]",

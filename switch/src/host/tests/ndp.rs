@@ -136,6 +136,22 @@ fn an_invalid_router_solicitation_is_ignored() {
 }
 
 #[test]
+fn an_ipv4_address_in_the_form_of_ipv6_is_nobodys() {
+    let mut bed = Bed::new();
+    bed.resolve(1, "10.0.1.5", &packet6(v6(HOST)));
+    bed.sent();
+    let mapped = v6("::ffff:10.0.1.5");
+    let mut told = Nd::advertisement(5, HOST, LINK_LOCAL, OVERRIDE);
+    told.body[..16].copy_from_slice(&mapped.octets());
+    let mut asks = Nd::solicitation(5, HOST, GATEWAY);
+    asks.src = mapped;
+    for nd in [told, asks] {
+        bed.hear(1, &nd.frame());
+        assert_eq!(bed.state(1, "10.0.1.5"), Some((State::Incomplete, None)), "it is ARP's to say");
+    }
+}
+
+#[test]
 fn unknown_options_are_skipped() {
     let mut bed = Bed::new();
     let mut nd = Nd::solicitation(5, HOST, GATEWAY);

@@ -9,6 +9,9 @@ use crate::port::{Frame, FramePool};
 /// Longest IPv4 header.
 const HEADER_MAX: usize = 60;
 
+/// Longest IPv4 packet, put together.
+const PACKET_MAX: usize = 65_535;
+
 /// Bytes in front of the payload at most.
 const FRONT_MAX: usize = ETHERNET_HEADER + VLAN_TAG + HEADER_MAX;
 
@@ -24,8 +27,8 @@ struct Front {
 }
 
 /// Cuts the packet in `frame` into fragments of at most `mtu` bytes, header included, and hands each to `send`, in
-/// order; `frame` itself stays. False if not all of them could be made: the pool is empty, `send` refused one, or
-/// there is no room for a payload. What was sent by then is lost at the receiver, as with any lost fragment.
+/// order; `frame` itself stays. False if not all of them could be made: the pool is empty, `send` refused one, there is
+/// no room for a payload, or it ends where no packet does. What was sent by then is lost at the receiver, as with any lost fragment.
 pub fn fragment(
     pool: &mut FramePool,
     frame: &Frame,
@@ -68,7 +71,9 @@ fn read(head: &[u8], l3_offset: usize) -> Option<(Front, usize, u16)> {
     let word = u16::from_be_bytes(*header.get(6..)?.first_chunk()?) & (MORE | OFFSET_MASK);
     let mut front = Front { bytes: [0; FRONT_MAX], l3_offset, ihl };
     front.bytes.get_mut(..l3_offset + ihl)?.copy_from_slice(head.get(..l3_offset + ihl)?);
-    (ihl >= IPV4_HEADER && total > ihl).then_some((front, total, word))
+    // Behind 65535 bytes offsets would start anew, and the rest would overlap the packet's beginning.
+    let end = usize::from(word & OFFSET_MASK) * 8 + total;
+    (ihl >= IPV4_HEADER && total > ihl && end <= PACKET_MAX).then_some((front, total, word))
 }
 
 impl Front {
@@ -203,6 +208,26 @@ mod tests {
         let pieces = cut(&[], 64, MORE | 100, 44);
         let words: Vec<u16> = pieces.iter().map(|piece| u16::from_be_bytes([piece[20], piece[21]])).collect();
         assert_eq!(words, [MORE | 100, MORE | 103, MORE | 106]);
+    }
+
+    #[test]
+    fn a_fragment_that_ends_behind_the_longest_packet_is_not_cut() {
+        let last = |payload: usize, offset: u16| {
+            let mut pool = FramePool::new(SharedPool::heap(64));
+            let frame = packet(&mut pool, &[], payload, offset);
+            let mut words = Vec::new();
+            let done = fragment(&mut pool, &frame, 14, 1500, |pool, piece| {
+                let head = pool.region().head(&piece);
+                words.push(u16::from_be_bytes([head[20], head[21]]));
+                pool.free(piece);
+                Ok(())
+            });
+            pool.free(frame);
+            (done, words)
+        };
+        assert_eq!(last(4_000, 0x1fff), (false, vec![]), "its rest would be the packet's beginning");
+        assert_eq!(last(2_004, 0x1f03), (false, vec![]));
+        assert_eq!(last(2_003, 0x1f03).1, [MORE | 0x1f03, 0x1f03 + 185]);
     }
 
     #[test]

@@ -51,13 +51,21 @@ pub fn is_multicast(address: u128) -> bool {
     address >> 120 == 0xff
 }
 
-/// Sources that no packet has that is sent to a router by unicast: ::, ::1, multicast (RFC 4291 2.5.2, 2.5.3, 2.7).
+/// True for ::ffff:0:0/96, IPv4 addresses as programs write them (RFC 4291 2.5.5.2): no host on a wire has them, and
+/// a neighbour with one would be taken for the IPv4 one.
 #[inline]
-fn is_martian_source(address: u128) -> bool {
-    address <= 1 || is_multicast(address)
+pub fn is_mapped(address: u128) -> bool {
+    address >> 32 == 0xffff
 }
 
-/// Destinations that a router does not forward to, its own link-local address aside: ::, ::1, multicast.
+/// Sources that no packet has that is sent to a router by unicast: ::, ::1, multicast (RFC 4291 2.5.2, 2.5.3, 2.7),
+/// IPv4-mapped.
+#[inline]
+fn is_martian_source(address: u128) -> bool {
+    address <= 1 || is_multicast(address) || is_mapped(address)
+}
+
+/// Destinations that a router does not forward to, its own link-local address aside: the same.
 #[inline]
 fn is_martian_destination(address: u128) -> bool {
     is_martian_source(address)
@@ -126,7 +134,9 @@ mod tests {
         let mut jumbo = frame.clone();
         jumbo[18..21].fill(0);
         assert_eq!(check(&jumbo, 14, jumbo.len()), Err(Drop::IpMalformed));
-        for (at, bytes) in [(22, [0u8; 16]), (22, [0xff; 16]), (38, [0; 16]), (38, [0xff; 16])] {
+        let mapped = 0xffff_0a01_0003_u128.to_be_bytes();
+        let martians = [[0u8; 16], [0xff; 16], mapped];
+        for (at, bytes) in martians.iter().flat_map(|bytes| [(22, *bytes), (38, *bytes)]) {
             let mut martian = packet();
             martian[at..at + 16].copy_from_slice(&bytes);
             assert_eq!(check(&martian, 14, martian.len()), Err(Drop::IpMartian));
