@@ -136,6 +136,9 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
             return Some("the kernel drops packets with IPv4-mapped addresses");
         }
     }
+    if header[6] == ICMPV6 && packet.get(40) == Some(&137) {
+        return Some("the kernel tells senders of redirects of their fate; RFC 4443 2.4 (e.2) says not to");
+    }
     if header[6] == 44 && packet.get(42..44)? >= &[0, 8][..] && matches!(packet.get(40), Some(&(ICMPV6 | 0 | 43 | 60)))
     {
         return Some("the kernel tells of later fragments of ICMPv6, which may be of errors (RFC 4443 2.4 (e.1))");
