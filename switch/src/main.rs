@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use switch::config::{self, Config, SwitchConfig};
 use switch::control::server::{Server, ServerError};
 use switch::control::{Control, EventLoop, NetlinkSource, Parts, machine};
-use switch::host::dhcp::store::Store;
 use switch::host::{Host, HostSettings, HostThread};
 use switch::port::afxdp::{self, AfxdpFactory};
 use switch::port::{FramePool, SharedPool};
@@ -125,13 +124,7 @@ fn run(config: Config, file: &Path) -> Result<(), Failure> {
     let workers = start_workers(&config, &shared, epoch)?;
     let epoch_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let host = HostSettings { epoch_s, seed: random_seed()?, ..HostSettings::default() };
-    let mut host = Host::new(Arc::clone(&shared), host);
-    if config.bridges.iter().any(|bridge| bridge.dhcp.is_some()) {
-        let opened = Store::open(Path::new(&settings.state_dir), epoch_s);
-        opened.problems.iter().for_each(|problem| tracing::error!("{problem}"));
-        host.keep_leases(opened);
-    }
-    let host = Arc::new(Mutex::new(host));
+    let host = Arc::new(Mutex::new(Host::new(Arc::clone(&shared), host)));
     let host_thread = HostThread::spawn(Arc::clone(&host), Arc::clone(&shared), epoch)
         .map_err(|error| format!("cannot start the host's thread: {error}"))?;
     worker::keep_off(&settings.workers);

@@ -213,7 +213,7 @@ mod tests {
     use crate::stop::Stop;
 
     /// As the kernel writes it (net/core/pktgen.c, `pktgen_if_show` and `show_results`).
-    const ENDED: &str = "Params: count 0  min_pkt_size: 60  max_pkt_size: 60\n     dst_min: 198.18.0.2\n\
+    const ENDED: &str = "Params: count 0  min_pkt_size: 60  max_pkt_size: 60\n     dst_min: 198.19.0.1\n\
         Current:\n     pkts-sofar: 100000  errors: 3\n     started: 1us  stopped: 2us idle: 25us\n\
         Result: OK: 15430(c15405+d25) usec, 100000 (60byte,0frags)\n  6480562pps 3110Mb/sec (3110669760bps) errors: 3\n";
 
@@ -248,7 +248,7 @@ mod tests {
         for line in ["pkt_size 512", "delay 0", "dst_mac 02:00:00:00:00:07", "src_mac 02:53:57:42:00:01"] {
             assert!(text.lines().any(|found| found == line), "no {line} in:\n{text}");
         }
-        assert!(text.contains("dst_min 198.18.0.2\ndst_max 198.18.0.2\nsrc_min 198.18.0.1\n"), "{text}");
+        assert!(text.contains("dst_min 198.19.0.1\ndst_max 198.19.0.1\nsrc_min 198.18.0.1\n"), "{text}");
         assert!(text.ends_with("udp_dst_min 9\nudp_dst_max 9\nudp_src_min 9\nudp_src_max 9"), "{text}");
         let paced = commands(&job(Some(1_500_000.0))).unwrap();
         assert!(paced.contains(&"ratep 1500000".to_owned()) && !paced.contains(&"delay 0".to_owned()), "{paced:?}");

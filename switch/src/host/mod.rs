@@ -227,7 +227,7 @@ impl Host {
         if interface.owns(key.address()) {
             return Err(AddError::Own);
         }
-        if mac.is_group() || mac == Mac::ZERO {
+        if mac.is_group() || mac == Mac::ZERO || mac == interface.mac {
             return Err(AddError::BadMac);
         }
         self.attend();

@@ -6,7 +6,7 @@ use super::parse::ETHERTYPE_VLAN;
 use super::route::fragment::fragment;
 use super::vlan::{egress_tci, retag};
 use super::{Aside, Burst, Ctx, Lane, Meta, Punt, Verdict, Why};
-use crate::ids::{DomainId, PortId};
+use crate::ids::{DomainId, Mac, PortId};
 use crate::limits::{ETHERNET_HEADER, SEGMENTS_MAX, VLAN_TAG};
 use crate::port::Frame;
 use crate::stats::Drop;
@@ -105,6 +105,11 @@ fn punt(ctx: &mut Ctx<'_>, mut frame: Frame, port: PortId, meta: &Meta, why: Why
             ctx.stats.port(port).punted.add(1);
         }
         Err(frame) if lost.is_some() => ctx.pool.free(frame),
+        // What the host has no time to answer, its neighbours may.
+        Err(frame) if why == Why::Suppress => {
+            let class = if meta.dst == Mac::BROADCAST { FloodClass::Broadcast } else { FloodClass::Multicast };
+            flood(ctx, frame, port, meta, class);
+        }
         Err(frame) => discard(ctx, frame, port, Drop::PuntFull),
     }
 }

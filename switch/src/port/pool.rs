@@ -181,6 +181,39 @@ impl FramePool {
         copy
     }
 
+    /// Takes what is behind `len` bytes off a packet of any number of chunks. False, changing nothing, if the packet is
+    /// shared or the pool is empty.
+    pub fn truncate(&mut self, frame: &mut Frame, len: usize) -> bool {
+        if frame.segments() == 1 {
+            let excess = frame.len().saturating_sub(len);
+            return self.region().cut(frame, len, excess);
+        }
+        if self.region().is_shared(frame) {
+            return false;
+        }
+        // In its place while it is taken apart.
+        let Some(spare) = self.alloc() else { return false };
+        let (mut kept, mut rest) = self.region().split_first(std::mem::replace(frame, spare));
+        let first = len.min(kept.len());
+        let excess = kept.len() - first;
+        self.region().cut(&mut kept, first, excess);
+        while let Some(chain) = rest {
+            let (mut segment, behind) = self.region().split_first(chain);
+            rest = behind;
+            let room = len.saturating_sub(kept.len()).min(segment.len());
+            let excess = segment.len() - room;
+            self.region().cut(&mut segment, room, excess);
+            // One that is empty now, and any behind it, is not part of the packet.
+            let left = if room == 0 { Err(segment) } else { self.region().append(&mut kept, segment) };
+            if let Err(segment) = left {
+                self.free(segment);
+            }
+        }
+        let spare = std::mem::replace(frame, kept);
+        self.free(spare);
+        true
+    }
+
     /// Frames in this worker's own list.
     pub fn local_len(&self) -> usize {
         self.local.len()

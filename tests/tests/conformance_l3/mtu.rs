@@ -109,3 +109,16 @@ fn a_segment_size_is_lowered_to_the_way_where_that_is_asked_for() {
         assert_eq!(lab.only(1), routed4(&syn(passed), 1), "{announced}");
     }
 }
+
+#[test]
+fn what_follows_a_packet_in_a_frame_of_several_chunks_is_not_forwarded() {
+    let mut lab = narrow(false);
+    for payload in [100, 5_000, 8_000] {
+        let frame = udp4(0, v4(2, 2), 64, payload);
+        let mut longer = frame.clone();
+        longer.resize(9_000, 0xee);
+        lab.send(0, &longer);
+        assert_eq!(lab.only(2), routed4(&frame, 2), "{payload} bytes");
+    }
+    lab.assert_no_frame_lost(0);
+}

@@ -55,13 +55,15 @@ pub(super) struct Router {
     nets: Nets,
     /// Routes of the configuration may be missing.
     incomplete: bool,
+    /// The store of leases was opened, or could not be.
+    keeps_leases: bool,
 }
 
 impl Router {
     /// A router without interfaces.
     pub fn new(shared: &Arc<Shared>, host: SharedHost, machine: String) -> Router {
         let routes = Arc::new(std::sync::Mutex::new(Routes::new(shared, &host)));
-        Router { routes, host, machine, nets: Nets::default(), incomplete: true }
+        Router { routes, host, machine, nets: Nets::default(), incomplete: true, keeps_leases: false }
     }
 
     /// The configuration has other routes now.
@@ -190,6 +192,7 @@ impl Control {
 
     /// The snapshot that is about to be sent to the workers: the host sees it first.
     pub(super) fn tell_host(&mut self, view: &Arc<Snapshot>) {
+        self.keep_leases();
         let mut routes = lock(&self.router.routes);
         let interfaces = routes.interfaces.all().iter().map(Iface::for_host).collect();
         routes.published(view.generation);

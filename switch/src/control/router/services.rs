@@ -1,6 +1,7 @@
 //! DHCP servers and router advertisements: from the configuration to what the host is told, and leases to the operator.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 use std::time::SystemTime;
 
 use ctl::protocol::{Done, ErrorBody, Item, LeaseEntry};
@@ -10,6 +11,7 @@ use super::super::Control;
 use super::super::server::Reply;
 use super::routes::lock;
 use crate::config::{BridgeConfig, ClientId, DhcpConfig, RaConfig, StaticLease};
+use crate::host::dhcp::store::Store;
 use crate::host::dhcp::{self, Client, Static};
 use crate::host::ra;
 use crate::ids::Mac;
@@ -72,6 +74,18 @@ fn unix_s() -> u64 {
 }
 
 impl Control {
+    /// Opens the store of leases as soon as a bridge has a DHCP server, at start or after a reload: before the host
+    /// hears of the server.
+    pub(super) fn keep_leases(&mut self) {
+        let needed = self.config.bridges.iter().any(|bridge| bridge.dhcp.is_some());
+        if needed && !self.router.keeps_leases {
+            self.router.keeps_leases = true;
+            let opened = Store::open(Path::new(&self.config.switch.state_dir), unix_s());
+            opened.problems.iter().for_each(|problem| tracing::error!("{problem}"));
+            self.router.host.lock().keep_leases(opened);
+        }
+    }
+
     pub(in super::super) fn show_dhcp(&self, bridge: Option<&str>) -> Result<Reply, ErrorBody> {
         let only = bridge.map(|bridge| self.known_interface(bridge)).transpose()?;
         let (now_s, leases) = (unix_s(), self.router.host.lock().leases());

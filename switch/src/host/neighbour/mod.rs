@@ -86,8 +86,8 @@ pub enum AddError {
     /// It is one of the switch's own addresses.
     #[error("the address is the gateway's own")]
     Own,
-    /// The MAC address is a group address or all zero.
-    #[error("the MAC address is no station's: write one whose first octet is even")]
+    /// The MAC address is a group address, all zero or the gateway's own.
+    #[error("the MAC address is no station's: write one whose first octet is even, not the gateway's own")]
     BadMac,
     /// The table is full of neighbours that may not go.
     #[error("the neighbour table is full: remove permanent neighbours or next hops")]

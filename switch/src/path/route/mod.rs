@@ -351,8 +351,7 @@ fn forward<V: Version>(
     address(head, way.mac.unwrap_or(Mac::ZERO), egress.mac);
     if frame.len() > stays {
         // Padding of a short frame is the link's business, not the packet's (RFC 1812 5.2.2).
-        let excess = frame.len() - stays;
-        ctx.pool.region().cut(frame, stays, excess);
+        ctx.pool.truncate(frame, stays);
     }
     let Some(mac) = way.mac else { return punt(Why::Resolve(way.key)) };
     meta.dst = mac;
