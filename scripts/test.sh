@@ -6,7 +6,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
 
-# What nobody will build again needs no notes for the next build: a sixth of a first run.
+# A first build makes no notes for the next one: they take longer than they save where there is none.
 [[ -d target/debug/incremental ]] || export CARGO_INCREMENTAL=0
 
 steps=("$@")

@@ -28,7 +28,8 @@ struct Front {
 
 /// Cuts the packet in `frame` into fragments of at most `mtu` bytes, header included, and hands each to `send`, in
 /// order; `frame` itself stays. False if not all of them could be made: the pool is empty, `send` refused one, there is
-/// no room for a payload, or it ends where no packet does. What was sent by then is lost at the receiver, as with any lost fragment.
+/// no room for a payload, or it ends where no packet does. What was sent by then is lost at the receiver, as with
+/// any lost fragment.
 pub fn fragment(
     pool: &mut FramePool,
     frame: &Frame,
