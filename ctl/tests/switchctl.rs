@@ -147,7 +147,7 @@ fn routes_are_lines_or_json() {
     assert_eq!(serde_json::from_str::<Value>(out(&fake.run("--json show-routes"))).unwrap(), json!([route(1)]));
     let big = fake.run("show-routes --prefix 10.0.0.0/8");
     assert_eq!(out(&big).lines().count(), 50_001);
-    assert!(out(&fake.run("show-neigh")).contains("10.0.0.9  -    incomplete    1  pods    -\n"));
+    assert!(out(&fake.run("show-neigh")).contains("10.0.0.9  -    INCOMPLETE    1  pods    -\n"));
     let wrong = fake.run("show-routes --prefix 10.0.0.1/8");
     let message = "switchctl: 10.0.0.1/8 has bits set behind its length: write 10.0.0.0/8\n";
     assert_eq!((wrong.status.code(), err(&wrong)), (Some(2), message));

@@ -237,6 +237,20 @@ impl RouterLab {
         }
     }
 
+    /// One turn of the worker alone; what it leaves to the host waits.
+    pub fn poll(&mut self) -> usize {
+        self.worker.poll_once(self.now_ns)
+    }
+
+    /// Throws away what left so far and gives the buffers back to the wires.
+    pub fn recycle(&mut self) {
+        for wire in &self.wires {
+            while let Some(frame) = wire.receive() {
+                wire.recycle(frame);
+            }
+        }
+    }
+
     /// Lets time pass, in steps short enough for every timer.
     pub fn advance_ms(&mut self, millis: u64) {
         for _ in 0..millis.div_ceil(100) {

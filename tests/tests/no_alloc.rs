@@ -3,9 +3,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use switch::ids::Mac;
+use etherparse::PacketBuilder;
+use switch::ids::{Mac, PortId};
+use switch::path::checksum;
 use tests::frames::{Checksum, Net, Packet, Transport, host, sized, tagged};
 use tests::lab::{Lab, access, setup};
+use tests::router_lab::{RouterLab, gateway, station, v4, v6};
 
 /// The system's allocator, counting the calls of threads that asked for it.
 struct Counting;
@@ -105,4 +108,66 @@ fn a_hundred_thousand_packets_allocate_nothing() {
     assert!(lab.stats(2).tx_packets.get() - before > 50_000 && refreshed == Some(0));
     assert!(lab.all_drops(2).is_empty(), "{:?}", lab.all_drops(2));
     lab.assert_no_frame_lost();
+}
+
+/// An IPv4 or IPv6 packet from the host behind port 0, by way of its gateway.
+fn routed(to: std::net::IpAddr, ttl: u8, len: usize) -> Vec<u8> {
+    let builder = PacketBuilder::ethernet2(station(0).octets(), gateway(0).octets());
+    let mut frame = Vec::new();
+    match to {
+        std::net::IpAddr::V4(to) => {
+            builder.ipv4(v4(0, 2).octets(), to.octets(), ttl).udp(1, 2).write(&mut frame, &vec![7; len])
+        }
+        std::net::IpAddr::V6(to) => {
+            builder.ipv6(v6(0, 2).octets(), to.octets(), ttl).udp(1, 2).write(&mut frame, &vec![7; len])
+        }
+    }
+    .expect("a Vec takes everything");
+    // etherparse forbids fragments.
+    frame[20] &= if frame[12..14] == [8, 0] { !0x40 } else { 0xff };
+    if frame[12..14] == [8, 0] {
+        frame[24..26].fill(0);
+        let sum = !checksum::sum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    frame
+}
+
+#[test]
+fn a_hundred_thousand_routed_packets_allocate_nothing() {
+    let mut lab = RouterLab::with(3, |setup, interface| {
+        let mtu = if setup.id.index() == 1 { 1_500 } else { 9_000 };
+        (setup.mtu, interface.mtu) = (mtu, mtu);
+    });
+    let frames = [
+        routed(v4(1, 2).into(), 64, 18),
+        routed(v6(2, 2).into(), 64, 1_400),
+        routed(v4(2, 2).into(), 64, 8_000),
+        // Fragments, and what the host is to see: an error, a next hop that nobody knows, its own address.
+        routed(v4(1, 2).into(), 64, 4_000),
+        routed(v4(1, 2).into(), 1, 18),
+        routed(v4(1, 77).into(), 64, 18),
+        routed(v6(0, 1).into(), 64, 18),
+    ];
+    let run = |lab: &mut RouterLab, packets: usize| {
+        let mut total = 0;
+        for at in 0..packets {
+            lab.offer(0, &frames[at % frames.len()]);
+            if at % 4 == 3 {
+                total += calls(|| {
+                    lab.poll();
+                });
+                lab.recycle();
+            }
+            lab.now_ns += 1_000_000;
+            if at % 1_000 == 999 {
+                lab.settle();
+            }
+        }
+        total
+    };
+    run(&mut lab, 20_000);
+    let before = lab.shared().stats(0).port(PortId::FIRST).routed.get();
+    assert_eq!(run(&mut lab, 100_000), 0);
+    assert!(lab.shared().stats(0).port(PortId::FIRST).routed.get() - before > 50_000);
 }
