@@ -56,6 +56,9 @@ pub type SharedHost = Arc<Mutex<Host>>;
 /// Frames that one turn takes, and uses of neighbours.
 const PUNTS: usize = 256;
 
+/// Of them, news of neighbours that come before everything else.
+const NEWS: usize = 64;
+
 /// Neighbours, and own addresses, that one turn sees to when they are due.
 const TIMERS: usize = 256;
 
@@ -175,6 +178,12 @@ impl Host {
         let reader = self.shared.workers();
         self.shared.grace().wake(reader);
         let mut idle = false;
+        // News of neighbours first, up to a limit: what is answered next goes where they are now.
+        for _ in 0..NEWS {
+            let Some(punt) = self.shared.host().next_heard() else { break };
+            self.take(punt);
+            self.act();
+        }
         for _ in 0..PUNTS {
             self.kind = self.kind.wrapping_add(1);
             let Some(punt) = self.shared.host().next(self.kind) else {

@@ -121,6 +121,11 @@ impl HostQueues {
         (0..QUEUES).find_map(|kind| self.punts[(turn + kind) % QUEUES].pop())
     }
 
+    /// The next frame that was heard: ARP, neighbour discovery and the like. The host's thread.
+    pub fn next_heard(&self) -> Option<Punt> {
+        self.punts[0].pop()
+    }
+
     /// Says that a neighbour was used whose user was to say so. A full queue forgets it: the next use is told again
     /// once the host set the flag again.
     pub fn used(&self, slot: NeighbourSlot) {
