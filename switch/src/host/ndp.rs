@@ -297,3 +297,79 @@ impl Host {
         self.out.send(domain, &frame);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::Icmpv6Type;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const HOST: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 9);
+    const OTHER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 8);
+    const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+    const SLLA: [u8; 8] = [1, 1, 2, 0, 0, 0, 0, 9];
+
+    /// A router solicitation with these options and the right checksum, by etherparse.
+    fn asked(source: Ipv6Addr, options: &[u8]) -> Vec<u8> {
+        let mut message = vec![ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(options);
+        let oracle = Icmpv6Type::Unknown { type_u8: ROUTER_SOLICITATION, code_u8: 0, bytes5to8: [0; 4] };
+        let sum = oracle.calc_checksum(source.octets(), ALL_ROUTERS.octets(), options).unwrap();
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        message
+    }
+
+    fn parsed(source: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Result<Option<Nd>, Invalid> {
+        let mut packet = vec![0x60, 0, 0, 0, 0, message.len() as u8, ICMPV6, hop_limit];
+        packet.extend(source.octets());
+        packet.extend(ALL_ROUTERS.octets());
+        packet.extend(message);
+        Nd::parse(&packet)
+    }
+
+    #[test]
+    fn router_solicitations_that_are_right_are_taken() {
+        let taken = |source, mac| Ok(Some(Nd::RouterSolicitation { source, mac }));
+        let mac = Some(Mac::new([2, 0, 0, 0, 0, 9]));
+        assert_eq!(parsed(HOST, 255, &asked(HOST, &SLLA)), taken(HOST, mac));
+        assert_eq!(parsed(HOST, 255, &asked(HOST, &[])), taken(HOST, None));
+        let unspecified = Ipv6Addr::UNSPECIFIED;
+        assert_eq!(parsed(unspecified, 255, &asked(unspecified, &[])), taken(unspecified, None));
+        let unknown = [&[77, 2][..], &[0; 14], &SLLA].concat();
+        assert_eq!(parsed(HOST, 255, &asked(HOST, &unknown)), taken(HOST, mac), "unknown options are ignored");
+    }
+
+    #[test]
+    fn router_solicitations_that_are_wrong_are_dropped() {
+        let good = asked(HOST, &SLLA);
+        for hop_limit in [0, 64, 254] {
+            assert_eq!(parsed(HOST, hop_limit, &good), Err(Invalid));
+        }
+        assert_eq!(parsed(OTHER, 255, &good), Err(Invalid), "the checksum is of another source");
+        for bit in 0..8 * good.len() {
+            let mut broken = good.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            // With another type it is none at all.
+            assert!(!matches!(parsed(HOST, 255, &broken), Ok(Some(_))), "bit {bit}");
+        }
+        for length in 2..8 {
+            assert_eq!(parsed(HOST, 255, &good[..length]), Err(Invalid), "{length}");
+        }
+        let wrong: [&[u8]; 4] = [&[9, 0, 0, 0, 0, 0, 0, 0], &SLLA[..7], &[9], &[1, 1, 255, 255, 255, 255, 255, 255]];
+        for options in wrong {
+            assert_eq!(parsed(HOST, 255, &asked(HOST, options)), Err(Invalid), "{options:?}");
+        }
+        let unspecified = Ipv6Addr::UNSPECIFIED;
+        assert_eq!(parsed(unspecified, 255, &asked(unspecified, &SLLA)), Err(Invalid));
+        assert_eq!(parsed(ALL_NODES, 255, &asked(ALL_NODES, &[])), Err(Invalid), "from a group");
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read_without_harm(hop_limit in 254u8.., octets in vec(any::<u8>(), 0..100), right: bool) {
+            let message = if right { asked(HOST, &octets) } else { octets };
+            let _ = parsed(HOST, hop_limit, &message);
+        }
+    }
+}

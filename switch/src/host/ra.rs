@@ -3,12 +3,13 @@
 //!
 //! Pure: [`Advertiser`] says when to send what, in milliseconds of any clock that does not go back; the same seed
 //! gives the same schedule. The caller sends each message with hop limit 255 from the link-local address to
-//! [`ALL_NODES`], and hands every router solicitation through [`solicitation`] to [`Advertiser::solicited`].
+//! [`ALL_NODES`], fills in its checksum, and tells [`Advertiser::solicited`] of every router solicitation.
 
 use std::net::Ipv6Addr;
 
 use ipnet::Ipv6Net;
 
+use super::random::Random;
 use crate::ids::Mac;
 
 #[cfg(test)]
@@ -17,20 +18,11 @@ mod tests;
 /// Destination of every advertisement.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// Destination of solicitations.
-pub const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
-
-/// Hop limit of everything sent, and of what may be believed.
+/// Hop limit of everything sent.
 pub const HOP_LIMIT: u8 = 255;
-
-/// ICMPv6 type of a router solicitation.
-pub const SOLICITATION: u8 = 133;
 
 /// ICMPv6 type of a router advertisement.
 pub const ADVERTISEMENT: u8 = 134;
-
-/// Next header value of ICMPv6.
-const ICMPV6: u8 = 58;
 
 // RFC 4861 section 10, in milliseconds.
 const MAX_INITIAL_RTR_ADVERT_INTERVAL_MS: u64 = 16_000;
@@ -77,7 +69,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The ICMPv6 message from `source` to [`ALL_NODES`], with its checksum.
+    /// The ICMPv6 message from `source` to [`ALL_NODES`], its checksum field zero.
     pub fn advertisement(&self) -> Vec<u8> {
         self.with_lifetime(self.lifetime_seconds)
     }
@@ -103,8 +95,6 @@ impl Settings {
             message.extend(prefix.network().octets());
         }
         self.add_dns(&mut message);
-        let sum = checksum(self.source, ALL_NODES, &message);
-        message[2..4].copy_from_slice(&sum.to_be_bytes());
         message
     }
 
@@ -150,7 +140,7 @@ fn encoded(name: &str) -> Vec<u8> {
 #[derive(Clone, Debug)]
 pub struct Advertiser {
     settings: Settings,
-    random: u64,
+    random: Random,
     /// Advertisements of the start that are still to come.
     initial: u8,
     unsolicited_ms: u64,
@@ -161,10 +151,10 @@ pub struct Advertiser {
 impl Advertiser {
     /// Starts to advertise: the first message is due within half a second.
     pub fn new(settings: Settings, seed: u64, now_ms: u64) -> Advertiser {
-        let (random, initial) = (seed, MAX_INITIAL_RTR_ADVERTISEMENTS);
+        let (random, initial) = (Random::new(seed), MAX_INITIAL_RTR_ADVERTISEMENTS);
         let mut advertiser =
             Advertiser { settings, random, initial, unsolicited_ms: now_ms, solicited_ms: None, sent_ms: None };
-        advertiser.unsolicited_ms = now_ms.saturating_add(advertiser.random_to(MAX_RA_DELAY_TIME_MS));
+        advertiser.unsolicited_ms = now_ms.saturating_add(advertiser.random.up_to(MAX_RA_DELAY_TIME_MS));
         advertiser
     }
 
@@ -195,7 +185,7 @@ impl Advertiser {
         let max_ms = 1000 * u64::from(self.settings.interval_seconds);
         // MinRtrAdvInterval (section 6.2.1).
         let min_ms = if max_ms >= 9_000 { (max_ms / 100 * 33).max(MIN_DELAY_BETWEEN_RAS_MS) } else { max_ms };
-        let mut interval_ms = min_ms + self.random_to(max_ms - min_ms);
+        let mut interval_ms = min_ms + self.random.up_to(max_ms - min_ms);
         self.initial = self.initial.saturating_sub(1);
         if self.initial > 0 {
             interval_ms = interval_ms.min(MAX_INITIAL_RTR_ADVERT_INTERVAL_MS);
@@ -209,7 +199,7 @@ impl Advertiser {
     /// Plans the answer to a solicitation: one multicast for all that ask within half a second, three seconds after
     /// the last advertisement at the earliest (section 6.2.6).
     pub fn solicited(&mut self, now_ms: u64) {
-        let at_ms = self.earliest_ms(now_ms).saturating_add(self.random_to(MAX_RA_DELAY_TIME_MS));
+        let at_ms = self.earliest_ms(now_ms).saturating_add(self.random.up_to(MAX_RA_DELAY_TIME_MS));
         if at_ms < self.due_ms() {
             self.solicited_ms = Some(at_ms);
         }
@@ -223,87 +213,4 @@ impl Advertiser {
     fn earliest_ms(&self, now_ms: u64) -> u64 {
         self.sent_ms.map_or(now_ms, |sent| now_ms.max(sent.saturating_add(MIN_DELAY_BETWEEN_RAS_MS)))
     }
-
-    /// A number from 0 to `max`, by SplitMix64.
-    fn random_to(&mut self, max: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % (max + 1)
-    }
-}
-
-/// An ICMPv6 message as it arrived.
-#[derive(Clone, Copy, Debug)]
-pub struct Received<'a> {
-    /// IPv6 source.
-    pub source: Ipv6Addr,
-    /// IPv6 destination.
-    pub destination: Ipv6Addr,
-    /// Of the IPv6 header.
-    pub hop_limit: u8,
-    /// From the ICMPv6 type on, without what follows the IPv6 payload.
-    pub message: &'a [u8],
-}
-
-/// Why a solicitation is dropped (RFC 4861 section 6.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Invalid {
-    /// Another type or code.
-    Type,
-    /// It passed a router.
-    HopLimit,
-    /// Shorter than a solicitation.
-    Length,
-    /// The checksum is wrong.
-    Checksum,
-    /// An option of length 0, or one cut off.
-    Options,
-    /// The source is unspecified, but its link-layer address is given; or the source is a group.
-    Source,
-}
-
-/// Checks a router solicitation; `Ok` with the link-layer address that it gives, which neighbour discovery may keep.
-pub fn solicitation(received: Received<'_>) -> Result<Option<Mac>, Invalid> {
-    let Received { source, destination, hop_limit, message } = received;
-    if !message.starts_with(&[SOLICITATION, 0]) {
-        return Err(Invalid::Type);
-    }
-    if hop_limit != HOP_LIMIT {
-        return Err(Invalid::HopLimit);
-    }
-    let mut options = message.get(8..).ok_or(Invalid::Length)?;
-    if source.is_multicast() {
-        return Err(Invalid::Source);
-    }
-    if checksum(source, destination, message) != 0 {
-        return Err(Invalid::Checksum);
-    }
-    let mut link_layer = None;
-    while let [kind, units, ..] = *options {
-        let length = 8 * usize::from(units);
-        let option = options.get(2..length).ok_or(Invalid::Options)?;
-        if kind == OPTION_SOURCE_LINK_LAYER {
-            if source.is_unspecified() {
-                return Err(Invalid::Source);
-            }
-            let mac = option.try_into().ok().map(Mac::new);
-            link_layer = mac.filter(|mac| !mac.is_group() && *mac != Mac::ZERO);
-        }
-        options = &options[length..];
-    }
-    if options.is_empty() { Ok(link_layer) } else { Err(Invalid::Options) }
-}
-
-/// The ICMPv6 checksum of a message whose checksum field is 0; 0 when that field is right already.
-fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
-    let word = |pair: &[u8]| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-    let parts = [&source.octets()[..], &destination.octets(), message];
-    let sum: u64 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
-    let mut sum = sum + message.len() as u64 + u64::from(ICMPV6);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }

@@ -17,9 +17,14 @@ impl Random {
         value ^ value >> 31
     }
 
+    /// A number from 0 to `max`, which is not the largest there is.
+    pub fn up_to(&mut self, max: u64) -> u64 {
+        self.next() % (max + 1)
+    }
+
     /// `base` times 0.5 to 1.5 (RFC 4861 MIN_RANDOM_FACTOR, MAX_RANDOM_FACTOR).
     pub fn around(&mut self, base: u64) -> u64 {
-        base / 2 + self.next() % (base + 1)
+        base / 2 + self.up_to(base)
     }
 }
 

@@ -215,11 +215,8 @@ impl Host {
     }
 
     /// Says an advertiser's last words, or any other of its messages.
-    pub(super) fn advertise(&mut self, domain: DomainId, source: Ipv6Addr, mut message: Vec<u8>) {
+    pub(super) fn advertise(&mut self, domain: DomainId, source: Ipv6Addr, message: Vec<u8>) {
         let Some(interface) = self.interfaces.get(&domain) else { return };
-        if let Some(sum) = message.get_mut(2..4) {
-            sum.fill(0);
-        }
         let macs = (multicast_mac(ra::ALL_NODES), interface.mac);
         let frame = icmpv6(macs, (source, ra::ALL_NODES), ra::HOP_LIMIT, message);
         self.counters.advertised += 1;
