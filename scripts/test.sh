@@ -110,9 +110,19 @@ run() {
   printf -- '-- %s: %s in %d s\n' "$name" "$( ((status == 0)) && echo ok || echo FAILED)" $((SECONDS - start))
 }
 
-# The programs under test, of the dev profile: optimised a little, every assertion on. Not a test: only its failure counts.
+# All steps name the same packages: features of the libraries follow from them, and nothing is built twice.
+packages=(--locked -p switch -p ctl -p bench -p tests)
+
+# The programs under test, of the dev profile: optimised a little, every assertion on; and the tests. Not a test: only
+# its failure counts.
 build() {
-  cargo build --locked -p switch -p ctl || { fail binaries; return 1; }
+  cargo build "${packages[@]}" --bins --tests || { fail binaries; return 1; }
+}
+
+# The tests that stand beside the packages, as cargo's arguments. Those of the package `tests` have steps of their own.
+beside() {
+  local file
+  for file in {switch,ctl,bench}/tests/*.rs; do printf -- '--test %s ' "$(basename "$file" .rs)"; done
 }
 
 lint() {
@@ -140,23 +150,24 @@ for step in "${steps[@]}"; do
   case $step in
     lint) lint ;;
     unit)
-      run unit "${marked[@]}" cargo test --locked -p switch -p ctl -p bench --lib --bins --tests -- --show-output
+      # shellcheck disable=SC2046
+      build && run unit "${marked[@]}" cargo test "${packages[@]}" --lib --bins $(beside) --no-fail-fast -- --show-output
       ;;
     loom)
       # Few files, optimised, in a target folder of their own: everything is built with --cfg loom.
       run loom env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --locked -p loom-tests --release loom
       ;;
     sim)
-      run sim "${marked[@]}" cargo test --locked -p tests --lib --test simulation --test conformance_l2 --test conformance_l3 --test golden \
-        --test no_alloc --test fuzz_regressions --test tidy -- --nocapture
+      build && run sim "${marked[@]}" cargo test "${packages[@]}" --test simulation --test conformance_l2 --test conformance_l3 \
+        --test golden --test no_alloc --test fuzz_regressions --test tidy --no-fail-fast -- --nocapture
       ;;
     instructions)
       # The optimised path under callgrind, against the committed counts: the same on a busy machine.
-      run instructions cargo bench --locked -p bench --bench instructions
+      run instructions cargo bench --locked -p bed --bench instructions
       ;;
     veth)
       build && run veth "${marked[@]}" SWITCHD_BIN="$PWD/target/debug/switchd" SWITCHCTL_BIN="$PWD/target/debug/switchctl" \
-        cargo test --locked -p tests --test 'veth*' --test 'afxdp*' -- --nocapture --test-threads=1
+        cargo test "${packages[@]}" --test 'veth*' --test 'afxdp*' --no-fail-fast -- --nocapture --test-threads=1
       ;;
     demo)
       if ((EUID == 0)); then

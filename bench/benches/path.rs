@@ -4,8 +4,6 @@
 //! transmit stage and the counters.
 //! Run with `cargo bench -p bench --bench path`; times are per frame received, in bursts of 64.
 
-mod bed;
-
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

@@ -5,8 +5,6 @@
 //! prefetched frame's are in the cache.
 //! Run with `cargo bench -p bench --bench stages`; times are per frame.
 
-mod bed;
-
 use std::time::{Duration, Instant};
 
 use bed::{NOW_S, Source, conversations, port, stations, table, view};

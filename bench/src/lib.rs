@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod addresses;
+pub mod beside;
 #[allow(unsafe_code)]
 pub mod bpf;
 pub mod campaign;

@@ -14,17 +14,17 @@
 
 mod candidates;
 mod measure;
-mod report;
 mod routes;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use bench::beside::report::{self, Measured, Samples, Section, Unit};
+use bench::beside::yardstick;
 use bench::facts::Machine;
 use clap::Parser;
 use measure::{Figure, TABLES};
-use report::Samples;
 use routes::{Family, Routes};
 
 /// Measure the forwarding information base beside other tables.
@@ -56,6 +56,21 @@ struct Options {
     bench: bool,
 }
 
+/// What is printed, in this order.
+const SECTIONS: [Section; 11] = [
+    ("inside_bulk", Unit::Nanoseconds, "addresses of routes drawn at random, 64 at once: ns each"),
+    ("inside_loop", Unit::Nanoseconds, "addresses of routes drawn at random, a call each: ns each"),
+    ("anywhere_bulk", Unit::Nanoseconds, "addresses anywhere, 64 at once: ns each"),
+    ("anywhere_loop", Unit::Nanoseconds, "addresses anywhere, a call each: ns each"),
+    ("one_bulk", Unit::Nanoseconds, "one address again and again, 64 at once: ns each"),
+    ("one_loop", Unit::Nanoseconds, "one address again and again, a call each: ns each"),
+    ("load", Unit::Milliseconds, "all routes into an empty table: ms"),
+    ("update", Unit::ThousandsPerSecond, "a route removed or inserted: thousands a second"),
+    ("short", Unit::Microseconds, "the slowest change of a prefix of 0 to 16 bits: us"),
+    ("resident", Unit::Megabytes, "memory that the process grew by: MB"),
+    ("own", Unit::Megabytes, "memory by the table's own account: MB"),
+];
+
 /// The name of DPDK's tables here.
 const RTE_LPM: &str = "rte_lpm";
 
@@ -86,14 +101,7 @@ fn child(family: &str, name: &str, routes: &str, core: &str) -> Result<(), Strin
 fn campaign(options: &Options) -> Result<(), String> {
     // The last core: the first has most of the kernel's work.
     let core = core_affinity::get_core_ids().and_then(|all| all.last().copied()).ok_or("no core to run on")?.id;
-    let program = match build_rte_lpm() {
-        Ok(program) => Some(program),
-        Err(Missing::Dpdk(why)) => {
-            println!("SKIPPED: {RTE_LPM}: {why}");
-            None
-        }
-        Err(Missing::Program(why)) => return Err(why),
-    };
+    let program = yardstick::build(RTE_LPM, Path::new(env!("CARGO_TARGET_TMPDIR")))?;
     let machine = Machine::here(core);
     println!("# {}, kernel {}, core {core}", machine.cpu, machine.kernel);
     println!("# median of {} (lowest and highest), and how many times what the first table takes", options.rounds);
@@ -140,7 +148,8 @@ fn family<A: Family>(
     }
     // The figures stand without it.
     let _ = std::fs::remove_file(&file);
-    print!("{}", report::text(samples, A::NAME, &tables, &sizes));
+    println!("\n{}", A::NAME);
+    print!("{}", report::text(samples, &SECTIONS, A::ROUTES, &tables, &sizes));
     Ok(())
 }
 
@@ -187,39 +196,8 @@ fn measure<A: Family>(
                 return Err(format!("{table} with {size} routes, {figure}: found {sum}, not {expected} as others did"));
             }
         }
-        samples.entry((A::NAME, table.to_owned(), size, figure)).or_default().push(value);
+        let measured = Measured { entries: A::ROUTES, count: size, table: table.to_owned(), figure };
+        samples.entry(measured).or_default().push(value);
     }
     Ok(())
-}
-
-/// Why there is no program that measures DPDK's tables.
-enum Missing {
-    /// The library is not installed.
-    Dpdk(String),
-    /// It is, and the program cannot be made.
-    Program(String),
-}
-
-/// Compiles `bench/yardstick/rte_lpm.c` with what pkg-config says.
-fn build_rte_lpm() -> Result<PathBuf, Missing> {
-    let flags = |which: &str| {
-        let output = Command::new("pkg-config").args([which, "libdpdk"]).output();
-        let output = output.map_err(|error| Missing::Dpdk(format!("pkg-config: {error}: run make bench-deps")))?;
-        if !output.status.success() {
-            return Err(Missing::Dpdk("libdpdk-dev is not installed: run make bench-deps".to_owned()));
-        }
-        let words = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(words.split_whitespace().map(str::to_owned).collect::<Vec<String>>())
-    };
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("yardstick/rte_lpm.c");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rte_lpm");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O3", "-std=gnu11", "-Wall", "-Wextra"]).args(flags("--cflags")?);
-    compiler.arg("-o").arg(&program).arg(&source).args(flags("--libs")?);
-    let output = compiler.output().map_err(|error| Missing::Program(format!("cc: {error}")))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Missing::Program(format!("cc does not compile {}:\n{}", source.display(), said.trim())));
-    }
-    Ok(program)
 }

@@ -24,6 +24,8 @@ const HOPS: usize = 200;
 pub trait Family: Address {
     /// Its name.
     const NAME: &'static str;
+    /// What a table of this family has entries of.
+    const ROUTES: &'static str;
     /// How many prefixes of each length there are, in any unit. Shorter lengths first.
     const LENGTHS: &'static [(usize, u32)];
 
@@ -35,6 +37,7 @@ pub trait Family: Address {
 
 impl Family for u32 {
     const NAME: &'static str = "ipv4";
+    const ROUTES: &'static str = "ipv4 routes";
     /// Of a router's table, as DPDK's test of its LPM tables has it; but for /16, of which that has more than can be
     /// different: here as many as public tables have.
     const LENGTHS: &'static [(usize, u32)] = &[
@@ -77,6 +80,7 @@ impl Family for u32 {
 
 impl Family for u128 {
     const NAME: &'static str = "ipv6";
+    const ROUTES: &'static str = "ipv6 routes";
     /// In per cent: the mix of a public table, with a mean of 42.8 bits.
     const LENGTHS: &'static [(usize, u32)] = &[
         (29, 2),

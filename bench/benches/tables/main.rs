@@ -14,16 +14,16 @@
 mod candidates;
 mod keys;
 mod measure;
-mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use bench::beside::report::{self, Measured, Samples, Section, Unit};
+use bench::beside::yardstick;
 use bench::facts::Machine;
 use clap::{Parser, ValueEnum};
 use keys::Keys;
 use measure::{About, Figure, TABLES};
-use report::Samples;
 
 /// Measure the forwarding database beside other tables.
 #[derive(Parser)]
@@ -73,6 +73,26 @@ impl Pages {
     }
 }
 
+/// What a table has entries of.
+const ADDRESSES: &str = "addresses";
+
+/// Figure that every table has: memory.
+const BYTES: &str = "bytes";
+
+/// What is printed, in this order.
+const SECTIONS: [Section; 10] = [
+    ("hit_bulk", Unit::Nanoseconds, "known addresses, 64 at once: ns each"),
+    ("hit_loop", Unit::Nanoseconds, "known addresses, a call each: ns each"),
+    ("hit_chained", Unit::Nanoseconds, "known addresses, each call waiting for the last answer: ns each"),
+    ("miss_bulk", Unit::Nanoseconds, "unknown addresses, 64 at once: ns each"),
+    ("miss_loop", Unit::Nanoseconds, "unknown addresses, a call each: ns each"),
+    ("miss_chained", Unit::Nanoseconds, "unknown addresses, each call waiting for the last answer: ns each"),
+    ("hit_two", Unit::MillionsPerSecond, "known addresses, two threads: millions a second, of both together"),
+    ("learn", Unit::MillionsPerSecond, "new addresses into an empty table: millions a second"),
+    ("learn_two", Unit::MillionsPerSecond, "new addresses, two threads: millions a second, of both together"),
+    (BYTES, Unit::Bytes, "memory: bytes for each address"),
+];
+
 /// The ways in which rte_hash is used: name here, and what its program calls it.
 const RTE_HASH: [(&str, &str); 2] = [("rte_hash", "plain"), ("rte_hash_lf", "lf")];
 
@@ -111,14 +131,7 @@ fn campaign(options: &Options) -> Result<(), String> {
         let done = rustix::thread::disable_transparent_huge_pages(true);
         done.map_err(|error| format!("transparent huge pages cannot be turned off for this process: {error}"))?;
     }
-    let program = match build_rte_hash() {
-        Ok(program) => Some(program),
-        Err(Missing::Dpdk(why)) => {
-            println!("SKIPPED: rte_hash: {why}");
-            None
-        }
-        Err(Missing::Program(why)) => return Err(why),
-    };
+    let program = yardstick::build("rte_hash", Path::new(env!("CARGO_TARGET_TMPDIR")))?;
     let tables = chosen(&options.tables, program.is_some())?;
     if cores.len() < 2 {
         println!("SKIPPED: two threads: this machine has one core");
@@ -146,7 +159,7 @@ fn campaign(options: &Options) -> Result<(), String> {
     }
     let brackets = "in brackets: lowest and highest";
     println!("# median of {} ({brackets}), and how many times the time (or memory) of {}", options.rounds, tables[0]);
-    print!("{}", report::text(&samples, &tables, &options.sizes));
+    print!("{}", report::text(&samples, &SECTIONS, ADDRESSES, &tables, &options.sizes));
     let Some(path) = &options.json else { return Ok(()) };
     std::fs::write(path, report::json(&samples)).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -190,43 +203,14 @@ fn measure(mut command: Command, table: &str, size: usize, samples: &mut Samples
     let mut lines = said.lines();
     let unreadable = |error: serde_json::Error| format!("{table} with {size} addresses said something else: {error}");
     let about: About = serde_json::from_str(lines.next().unwrap_or_default()).map_err(unreadable)?;
-    let mut keep = |figure: String, value| samples.entry((table.to_owned(), size, figure)).or_default().push(value);
-    keep(report::BYTES.to_owned(), about.bytes as f64 / size as f64);
+    let mut keep = |figure: String, value| {
+        let measured = Measured { entries: ADDRESSES, count: size, table: table.to_owned(), figure };
+        samples.entry(measured).or_default().push(value);
+    };
+    keep(BYTES.to_owned(), about.bytes as f64 / size as f64);
     for line in lines {
         let Figure { figure, ns } = serde_json::from_str(line).map_err(unreadable)?;
         keep(figure, ns);
     }
     Ok(about)
-}
-
-/// Why there is no program that measures rte_hash.
-enum Missing {
-    /// Its library is not installed.
-    Dpdk(String),
-    /// It is, and the program cannot be made.
-    Program(String),
-}
-
-/// Compiles `bench/yardstick/rte_hash.c` with what pkg-config says.
-fn build_rte_hash() -> Result<PathBuf, Missing> {
-    let flags = |which: &str| {
-        let output = Command::new("pkg-config").args([which, "libdpdk"]).output();
-        let output = output.map_err(|error| Missing::Dpdk(format!("pkg-config: {error}: run make bench-deps")))?;
-        if !output.status.success() {
-            return Err(Missing::Dpdk("libdpdk-dev is not installed: run make bench-deps".to_owned()));
-        }
-        let words = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(words.split_whitespace().map(str::to_owned).collect::<Vec<String>>())
-    };
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("yardstick/rte_hash.c");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rte_hash");
-    let mut compiler = Command::new("cc");
-    compiler.args(["-O3", "-std=gnu11", "-Wall", "-Wextra"]).args(flags("--cflags")?);
-    compiler.arg("-o").arg(&program).arg(&source).args(flags("--libs")?);
-    let output = compiler.output().map_err(|error| Missing::Program(format!("cc: {error}")))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Missing::Program(format!("cc does not compile {}:\n{}", source.display(), said.trim())));
-    }
-    Ok(program)
 }

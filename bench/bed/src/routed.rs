@@ -16,7 +16,7 @@ use switch::table::router::{RouterFlags, RouterSetup, RouterView, VrfView};
 use switch::table::snapshot::Snapshot;
 use switch::worker::{Command, Shared, Worker};
 
-use super::{FRAME_LEN, NOW_S, Sink, port, setup};
+use crate::{FRAME_LEN, NOW_S, Sink, port, setup};
 
 const GATEWAY: [u8; 6] = [2, 0xff, 0, 0, 0, 1];
 const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 1];

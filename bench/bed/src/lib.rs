@@ -3,7 +3,6 @@
 //!
 //! The ingress port takes frames from the pool and writes 60 bytes into each, as the kernel's copy does; egress
 //! ports give them back to the pool. Nothing else is copied.
-#![allow(dead_code, reason = "each bench uses a part")]
 
 pub mod routed;
 

@@ -2,14 +2,12 @@
 //!
 //! Every case runs twice under valgrind, with few and with many bursts; the difference is what the bursts cost,
 //! without the set-up. What one memory port takes to receive and one to send is subtracted. The counts are compared
-//! with the committed ones in `bench/instructions.toml`, which hold for one version of the compiler:
+//! with the committed ones in `bench/bed/instructions.toml`, which hold for one version of the compiler:
 //!
 //! ```text
-//! cargo bench -p bench --bench instructions             # compare; more than 5 % either way fails
-//! cargo bench -p bench --bench instructions -- --write  # count anew and write the file
+//! cargo bench -p bed --bench instructions             # compare; more than 5 % either way fails
+//! cargo bench -p bed --bench instructions -- --write  # count anew and write the file
 //! ```
-
-mod bed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -138,7 +136,7 @@ fn write() -> ExitCode {
     };
     let baseline = Baseline { rustc: rustc(), instructions_per_frame: counts };
     let text = toml::to_string(&baseline).expect("plain data");
-    std::fs::write(file(), format!("# Written by `cargo bench -p bench --bench instructions -- --write`.\n{text}"))
+    std::fs::write(file(), format!("# Written by `cargo bench -p bed --bench instructions -- --write`.\n{text}"))
         .unwrap_or_else(|error| panic!("{}: {error}", file().display()));
     print!("{text}");
     ExitCode::SUCCESS
@@ -170,7 +168,7 @@ fn check(case: &str, counted: f64, expected: Option<f64>) -> Result<(), Failed> 
     let change = counted / expected - 1.0;
     eprintln!("{case}: {counted:.1} instructions a frame, {:+.1} % of {expected:.1}", change * 100.0);
     if change.abs() > SLACK {
-        let advice = "if that is meant: cargo bench -p bench --bench instructions -- --write";
+        let advice = "if that is meant: cargo bench -p bed --bench instructions -- --write";
         return Err(format!("{case}: {counted:.1} instructions a frame instead of {expected:.1}; {advice}").into());
     }
     Ok(())
