@@ -16,7 +16,7 @@ help:
 	@echo 'make criterion      benches: checksums, the forwarding database and routes (also beside other tables), the path in memory'
 	@echo 'make bench-deps     the peers that swbench and the benches measure against'
 	@echo 'make bench-vm       real veths and swbench with the kernel'"'"'s packet generator, on Debian 12'"'"'s kernel in qemu'
-	@echo 'make fuzz           fuzz the parsers, the configuration and the control protocol (FUZZ_SECONDS=600 each)'
+	@echo 'make fuzz           fuzz the packet path, the router, the configuration and the control protocol (FUZZ_SECONDS=600 each)'
 	@echo 'make install        to $(DESTDIR)/usr/local/bin'
 
 build:

@@ -2,13 +2,13 @@
 # Fuzzes with libFuzzer on the stable compiler: each target of tests/src/fuzz, or those named, for
 # FUZZ_SECONDS (default 600), one after another. An input that breaks a target is kept in
 # tests/fuzz/regressions/<target>/, where `make test` replays it.
-# Usage: [FUZZ_SECONDS=600] scripts/fuzz.sh [frame|checksum|config|control]...
+# Usage: [FUZZ_SECONDS=600] scripts/fuzz.sh [frame|checksum|config|control|router]...
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 seconds=${FUZZ_SECONDS:-600}
 targets=("$@")
-((${#targets[@]})) || targets=(frame checksum config control)
+((${#targets[@]})) || targets=(frame checksum config control router)
 for target in "${targets[@]}"; do
   if [[ ! -f tests/fuzz/src/bin/$target.rs ]]; then
     echo "fuzz.sh: '$target' is none of: $(cd tests/fuzz/src/bin && echo *.rs | sed 's/\.rs//g')" >&2

@@ -65,6 +65,7 @@ pub struct RouterLab {
     vrfs: Vec<Vrf>,
     next_hop: usize,
     generation: u64,
+    frames: u32,
     /// Nanoseconds on the switch's clock.
     pub now_ns: u64,
 }
@@ -76,10 +77,15 @@ impl RouterLab {
     }
 
     /// The same with ports and interfaces changed by `change`.
-    pub fn with(count: usize, mut change: impl FnMut(&mut PortSetup, &mut Interface)) -> RouterLab {
+    pub fn with(count: usize, change: impl FnMut(&mut PortSetup, &mut Interface)) -> RouterLab {
+        RouterLab::of(count, FRAMES, change)
+    }
+
+    /// The same with a pool of so many frames.
+    pub fn of(count: usize, frames: u32, mut change: impl FnMut(&mut PortSetup, &mut Interface)) -> RouterLab {
         let wires: Vec<_> = (0..count).map(|_| Wire::new(WIRE_DEPTH)).collect();
         let fdb = Arc::new(Fdb::new(4_096, 0x5eed));
-        let shared = Shared::new(1, SharedPool::heap(FRAMES), fdb).expect("event descriptors");
+        let shared = Shared::new(1, SharedPool::heap(frames), fdb).expect("event descriptors");
         let (mut ports, mut interfaces) = (Vec::new(), Vec::new());
         for (index, wire) in wires.iter().enumerate() {
             let (mut setup, mut interface) = (setup(index, Some(index + 1), &[]), interface(index));
@@ -104,6 +110,7 @@ impl RouterLab {
             shared,
             next_hop: 1,
             generation: 0,
+            frames,
             now_ns: 1_000_000_000,
         };
         lab.connect();
@@ -253,8 +260,13 @@ impl RouterLab {
 
     /// Lets time pass, in steps short enough for every timer.
     pub fn advance_ms(&mut self, millis: u64) {
-        for _ in 0..millis.div_ceil(100) {
-            self.now_ns += 100_000_000;
+        self.advance_by(100, millis);
+    }
+
+    /// Lets time pass in steps of `step_ms`.
+    pub fn advance_by(&mut self, step_ms: u64, millis: u64) {
+        for _ in 0..millis.div_ceil(step_ms) {
+            self.now_ns += step_ms * 1_000_000;
             self.settle();
         }
     }
@@ -300,7 +312,7 @@ impl RouterLab {
     pub fn assert_no_frame_lost(&mut self, kept: usize) {
         self.settle();
         let free = self.shared.pool().free_estimate() + self.worker.frames_free() + self.host.frames_free();
-        assert_eq!(free + kept, FRAMES as usize, "every frame is free when nothing moves");
+        assert_eq!(free + kept, self.frames as usize, "every frame is free when nothing moves");
     }
 }
 

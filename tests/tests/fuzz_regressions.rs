@@ -46,6 +46,11 @@ fn control() {
 }
 
 #[test]
+fn router() {
+    replay("router");
+}
+
+#[test]
 fn every_target_has_an_entry_point() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/src/bin");
     for (name, _) in TARGETS {

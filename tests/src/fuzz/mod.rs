@@ -8,13 +8,19 @@ pub mod config;
 pub mod control;
 pub mod frame;
 mod oracle;
+pub mod router;
 
 /// A target: panics if what must hold does not hold for these bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by name, which is also the name of its folders in `tests/fuzz`.
-pub const TARGETS: [(&str, Target); 4] =
-    [("frame", frame::run), ("checksum", checksum::run), ("config", config::run), ("control", control::run)];
+pub const TARGETS: [(&str, Target); 5] = [
+    ("frame", frame::run),
+    ("checksum", checksum::run),
+    ("config", config::run),
+    ("control", control::run),
+    ("router", router::run),
+];
 
 /// The bytes of an input, taken from the front.
 struct Input<'a>(&'a [u8]);
