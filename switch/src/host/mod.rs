@@ -44,6 +44,7 @@ use crate::ids::{DomainId, Mac};
 use crate::table::neighbour::{NeighbourKey, NeighbourSlot};
 use crate::table::snapshot::Snapshot;
 use crate::worker::Shared;
+use dhcp::writer::{Batch, Writer};
 use emit::Out;
 use limit::Limiter;
 use neighbour::Cache;
@@ -276,10 +277,32 @@ impl Host {
         self.cache.len()
     }
 
-    /// Keeps DHCP leases in a store from now on, and goes on with those in it. Before the first
-    /// [`Host::configure`].
-    pub fn keep_leases(&mut self, opened: dhcp::store::Opened) {
-        self.services.keep(opened);
+    /// Keeps DHCP leases in a store from now on, on a thread of their own, and goes on with those in it. Before the
+    /// first [`Host::configure`] with a DHCP server.
+    ///
+    /// # Errors
+    /// The operating system's, if it has no thread to give: then leases are not kept.
+    pub fn keep_leases(&mut self, opened: dhcp::store::Opened) -> std::io::Result<()> {
+        let dhcp::store::Opened { mut store, leases, .. } = opened;
+        let writer = if store.is_off() {
+            Ok(Writer::off())
+        } else {
+            let (changed, shared) = (self.changed(), Arc::clone(&self.shared));
+            let commit = move |batch: Batch| {
+                store
+                    .commit(batch.changes.iter().map(|(bridge, change)| (bridge.as_str(), change.clone())), batch.now_s)
+            };
+            Writer::spawn(commit, move || {
+                changed.store(true, Ordering::SeqCst);
+                shared.host_waker().wake();
+            })
+        };
+        let (writer, failed) = match writer {
+            Ok(writer) => (writer, Ok(())),
+            Err(error) => (Writer::off(), Err(error)),
+        };
+        self.services.keep(writer, leases);
+        failed
     }
 
     /// Every lease that a DHCP server knows of, in order of domain and address.

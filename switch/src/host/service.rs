@@ -1,9 +1,10 @@
 //! What the switch does for the hosts of a bridge: DHCP and router advertisements. `dhcp` and `ra` decide; here are
 //! their frames, their clock and their probes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::dhcp::writer::{Mark, Writer};
 use super::emit::{icmpv6, multicast_mac, udp4};
 use super::neighbour::{MS, State};
 use super::receive::Heard;
@@ -13,6 +14,9 @@ use crate::ids::{DomainId, Mac};
 use crate::path::checksum;
 use crate::path::transport::{ETHERTYPE_IPV4, IPV4_FRAGMENTED, IPV4_HEADER, UDP, UDP_HEADER};
 
+/// Acknowledgements that wait for the disk at a time. Then requests are ignored, and their clients try again.
+pub(super) const HELD_MAX: usize = 1_024;
+
 /// The last message of an advertiser: where, from whom, and what.
 type LastWords = (DomainId, Ipv6Addr, Vec<u8>);
 
@@ -20,14 +24,18 @@ type LastWords = (DomainId, Ipv6Addr, Vec<u8>);
 pub(super) struct Services {
     servers: BTreeMap<DomainId, dhcp::Server>,
     advertisers: BTreeMap<DomainId, ra::Advertiser>,
-    store: dhcp::store::Store,
+    writer: Writer,
     /// Leases of bridges that have no server, by name.
     leases: BTreeMap<String, Vec<dhcp::Lease>>,
     /// Addresses that are probed, and until when.
     probes: BTreeMap<(DomainId, Ipv4Addr), u64>,
-    /// Replies that go out once the leases are on disk.
+    /// Replies of this turn.
     replies: Vec<(DomainId, dhcp::Reply)>,
-    /// Something changed that is not on disk yet.
+    /// Acknowledgements, and when their leases are on disk; in this order.
+    held: VecDeque<(Mark, DomainId, dhcp::Reply)>,
+    /// Requests are ignored since there are too many of these, and the log says so.
+    overrun: bool,
+    /// Something changed that the writer has not heard of.
     dirty: bool,
     /// Unix time, in seconds, when the switch's clock was zero.
     epoch_s: u64,
@@ -39,20 +47,22 @@ impl Services {
         Services {
             servers: BTreeMap::new(),
             advertisers: BTreeMap::new(),
-            store: dhcp::store::Store::off(),
+            writer: Writer::off(),
             leases: BTreeMap::new(),
             probes: BTreeMap::new(),
             replies: Vec::new(),
+            held: VecDeque::new(),
+            overrun: false,
             dirty: false,
             epoch_s,
             seed,
         }
     }
 
-    /// Keeps leases in a store from now on, and gives out none that it has.
-    pub fn keep(&mut self, opened: dhcp::store::Opened) {
-        self.store = opened.store;
-        self.leases.extend(opened.leases);
+    /// Has leases written from now on, and gives out none of `leases`, those of the last time by bridge.
+    pub fn keep(&mut self, writer: Writer, leases: BTreeMap<String, Vec<dhcp::Lease>>) {
+        self.writer = writer;
+        self.leases.extend(leases);
     }
 
     fn unix_s(&self, now_ns: u64) -> u64 {
@@ -101,6 +111,44 @@ impl Services {
         ended
     }
 
+    /// Collects what servers changed for the writer, and what they have to say for the log.
+    fn collect(&mut self, now_ns: u64) {
+        let unix_s = self.unix_s(now_ns);
+        for server in self.servers.values_mut() {
+            server.take_notices().iter().for_each(|line| tracing::warn!("{line}"));
+            for change in server.take_changes() {
+                self.writer.add(&server.settings().bridge, change, unix_s);
+            }
+        }
+    }
+
+    /// True while requests are to be ignored, for the disk does not keep up with them.
+    fn is_full(&mut self) -> bool {
+        let full = self.held.len() + self.replies.len() >= HELD_MAX;
+        if full && !self.overrun {
+            tracing::error!(
+                "leases: {HELD_MAX} DHCP clients wait for the disk; further requests are ignored meanwhile; see to the disk"
+            );
+            self.overrun = true;
+        }
+        full
+    }
+
+    /// Replies that may go out now: leases are on disk before their clients hear of them.
+    fn ready(&mut self) -> Vec<(DomainId, dhcp::Reply)> {
+        self.writer.hand_over();
+        let mark = self.writer.mark();
+        let is_ack = |reply: &dhcp::Reply| reply.kind == dhcp::ReplyKind::Ack;
+        let (acks, mut ready): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.replies).into_iter().partition(|(_, reply)| is_ack(reply));
+        self.held.extend(acks.into_iter().map(|(domain, reply)| (mark, domain, reply)));
+        while self.held.front().is_some_and(|(mark, ..)| self.writer.is_over(*mark)) {
+            ready.extend(self.held.pop_front().map(|(_, domain, reply)| (domain, reply)));
+        }
+        self.overrun &= !self.held.is_empty();
+        ready
+    }
+
     /// When something is due.
     pub fn next_due(&self) -> Option<u64> {
         let advertised = self.advertisers.values().map(|advertiser| advertiser.due_ms().saturating_mul(MS));
@@ -141,8 +189,12 @@ impl Host {
     /// Takes a message to DHCP servers in. False if this bridge has none.
     pub(super) fn hear_dhcp(&mut self, domain: DomainId, destination: Ipv4Addr, payload: &[u8]) -> bool {
         let unix_s = self.services.unix_s(self.now_ns);
+        let full = self.services.is_full();
         let Some(server) = self.services.servers.get_mut(&domain) else { return false };
         self.counters.dhcp_requests += 1;
+        if full {
+            return true;
+        }
         let answer = server.handle(dhcp::Request { payload, destination }, unix_s);
         self.services.dirty = true;
         self.dhcp_answer(domain, answer);
@@ -191,7 +243,7 @@ impl Host {
         }
     }
 
-    /// Probes that ended, advertisements that are due, and what waits for the disk. The end of a turn.
+    /// Probes that ended, advertisements that are due, and replies. The end of a turn.
     pub(super) fn serve(&mut self) {
         let now_ns = self.now_ns;
         let over: Vec<(DomainId, Ipv4Addr)> =
@@ -207,9 +259,9 @@ impl Host {
             self.advertise(domain, source, message);
         }
         if std::mem::take(&mut self.services.dirty) {
-            self.commit_leases();
+            self.services.collect(now_ns);
         }
-        for (domain, reply) in std::mem::take(&mut self.services.replies) {
+        for (domain, reply) in self.services.ready() {
             self.send_reply(domain, &reply);
         }
     }
@@ -221,23 +273,6 @@ impl Host {
         let frame = icmpv6(macs, (source, ra::ALL_NODES), ra::HOP_LIMIT, message);
         self.counters.advertised += 1;
         self.out.send(domain, &frame);
-    }
-
-    /// Writes what changed since the last time, all servers' at once; then its clients may hear of it.
-    fn commit_leases(&mut self) {
-        let unix_s = self.services.unix_s(self.now_ns);
-        let mut changes = Vec::new();
-        for server in self.services.servers.values_mut() {
-            server.take_notices().iter().for_each(|line| tracing::warn!("{line}"));
-            let bridge = server.settings().bridge.clone();
-            changes.extend(server.take_changes().into_iter().map(|change| (bridge.clone(), change)));
-        }
-        if !changes.is_empty() {
-            let changes = changes.iter().map(|(bridge, change)| (bridge.as_str(), change.clone()));
-            if let Some(line) = self.services.store.commit(changes, unix_s) {
-                tracing::error!("{line}");
-            }
-        }
     }
 
     fn send_reply(&mut self, domain: DomainId, reply: &dhcp::Reply) {

@@ -2,15 +2,15 @@
 //!
 //! One thread at a time writes (the switch as a host, under its lock); workers read without a lock and write nothing
 //! but one flag. A neighbour has a slot, which next hops refer to by number, and is found by its address through an
-//! index of slot numbers with open addressing. A reader may miss an entry that is being moved in the index: such a
-//! packet goes the way of an unresolved one, which knows better.
+//! index of slot numbers with open addressing. Entries of the index never move; when too many of them lead nowhere,
+//! a second index is filled and takes its place by one store, so that a reader always finds who is there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use crate::ids::{DomainId, Mac};
 use crate::limits::NEIGHBOURS_MAX;
@@ -133,11 +133,70 @@ const EMPTY: u32 = 0;
 /// An entry whose slot was given up: a search goes on.
 const GONE: u32 = u32::MAX;
 
+/// Slot numbers plus one, by the hash of the neighbour's name. At most half of the entries are in use.
+struct Index(Box<[AtomicU32]>);
+
+impl Index {
+    fn new(entries: usize) -> Index {
+        Index((0..entries).map(|_| AtomicU32::new(EMPTY)).collect())
+    }
+
+    /// Where a search for a key with this hash begins.
+    #[inline]
+    fn place(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.0.len() as u64) >> 32) as usize
+    }
+
+    /// The entry that a search looks at next.
+    #[inline]
+    fn behind(&self, at: usize) -> usize {
+        if at + 1 < self.0.len() { at + 1 } else { 0 }
+    }
+
+    /// Leads searches for a key with this hash to `slot`. True if that took an entry which led nowhere.
+    fn point(&self, hash: u64, slot: NeighbourSlot) -> bool {
+        let mut at = self.place(hash);
+        for _ in 0..self.0.len() {
+            let Some(entry) = self.0.get(at) else { return false };
+            let was = entry.load(Ordering::Relaxed);
+            if matches!(was, EMPTY | GONE) {
+                entry.store(slot.0 + 1, Ordering::Release);
+                return was == GONE;
+            }
+            at = self.behind(at);
+        }
+        false
+    }
+
+    /// Leads no search to `slot` any more, whose key has this hash. True if that left an entry which leads nowhere.
+    fn unpoint(&self, hash: u64, slot: NeighbourSlot) -> bool {
+        let mut at = self.place(hash);
+        for _ in 0..self.0.len() {
+            let Some(entry) = self.0.get(at) else { return false };
+            match entry.load(Ordering::Relaxed) {
+                EMPTY => return false,
+                number if number == slot.0 + 1 => {
+                    let next = self.0.get(self.behind(at));
+                    let last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
+                    entry.store(if last { EMPTY } else { GONE }, Ordering::Release);
+                    return !last;
+                }
+                _ => at = self.behind(at),
+            }
+        }
+        false
+    }
+}
+
 /// The table. See the module text.
 pub struct Neighbours {
     slots: Box<[Slot]>,
-    /// Slot number plus one.
-    index: Box<[AtomicU32]>,
+    /// One that readers search, and one for the next [`Neighbours::rebuild`].
+    indexes: [Index; 2],
+    /// Which one readers search: the last bit.
+    current: AtomicUsize,
+    /// Entries of that index which lead nowhere. The writer's.
+    gone: AtomicUsize,
     /// Where a search begins depends on them: hosts choose their IPv6 addresses, and must not choose long searches.
     secrets: [u64; 2],
 }
@@ -156,8 +215,9 @@ impl Neighbours {
     pub fn new(slots: usize, seed: u64) -> Neighbours {
         Neighbours {
             slots: (0..slots).map(|_| Slot::default()).collect(),
-            // At most half of its entries are in use.
-            index: (0..2 * slots).map(|_| AtomicU32::new(EMPTY)).collect(),
+            indexes: [Index::new(2 * slots), Index::new(2 * slots)],
+            current: AtomicUsize::new(0),
+            gone: AtomicUsize::new(0),
             secrets: [spread(seed), spread(!seed) | 1],
         }
     }
@@ -165,9 +225,10 @@ impl Neighbours {
     /// The neighbour with this name, if its MAC address is known. Any thread.
     #[inline]
     pub fn find(&self, key: NeighbourKey) -> Option<(NeighbourSlot, Resolved)> {
-        let mut at = self.place(key);
-        for _ in 0..self.index.len() {
-            match self.index.get(at)?.load(Ordering::Acquire) {
+        let index = self.index();
+        let mut at = index.place(key.hash(self.secrets));
+        for _ in 0..index.0.len() {
+            match index.0.get(at)?.load(Ordering::Acquire) {
                 EMPTY => return None,
                 GONE => {}
                 number => {
@@ -177,9 +238,16 @@ impl Neighbours {
                     }
                 }
             }
-            at = self.behind(at);
+            at = index.behind(at);
         }
         None
+    }
+
+    /// The index that readers search now. A reader asks once per search: the other one may lack entries.
+    #[inline]
+    fn index(&self) -> &Index {
+        // Acquire pairs with `rebuild`: who gets an index gets it filled.
+        &self.indexes[self.current.load(Ordering::Acquire) & 1]
     }
 
     /// The neighbour in this slot, if its MAC address is known. Any thread.
@@ -236,7 +304,9 @@ impl Neighbours {
         entry.high.store(key.high, Ordering::Relaxed);
         entry.low.store(key.low, Ordering::Relaxed);
         entry.domain.store(key.domain.index() as u64, Ordering::Release);
-        self.point(key, slot);
+        if self.index().point(key.hash(self.secrets), slot) {
+            self.gone.store(self.gone() - 1, Ordering::Relaxed);
+        }
     }
 
     /// Sets the MAC address of a claimed slot, or takes it away. With `tell_use` the next worker that uses it says so.
@@ -251,64 +321,33 @@ impl Neighbours {
     /// Gives a slot up. The writer.
     pub fn release(&self, slot: NeighbourSlot) {
         let (Some(entry), Some(key)) = (self.slots.get(slot.index()), self.key(slot)) else { return };
-        let mut at = self.place(key);
-        for _ in 0..self.index.len() {
-            let Some(index) = self.index.get(at) else { break };
-            match index.load(Ordering::Relaxed) {
-                EMPTY => break,
-                number if number == slot.0 + 1 => {
-                    let next = self.index.get(self.behind(at));
-                    let last = next.is_some_and(|next| next.load(Ordering::Relaxed) == EMPTY);
-                    index.store(if last { EMPTY } else { GONE }, Ordering::Release);
-                    break;
-                }
-                _ => at = self.behind(at),
-            }
+        if self.index().unpoint(key.hash(self.secrets), slot) {
+            self.gone.store(self.gone() + 1, Ordering::Relaxed);
         }
         let version = entry.state.load(Ordering::Relaxed) >> VERSION_SHIFT;
         entry.state.store(version << VERSION_SHIFT, Ordering::Release);
         entry.domain.store(0, Ordering::Release);
     }
 
-    /// Entries of the index that a search has to pass though they lead nowhere.
+    /// Entries of the index that a search has to pass though they lead nowhere. The writer.
     pub fn gone(&self) -> usize {
-        self.index.iter().filter(|entry| entry.load(Ordering::Relaxed) == GONE).count()
+        self.gone.load(Ordering::Relaxed)
     }
 
-    /// Makes the index anew. Readers may miss entries meanwhile. The writer; worth it when a quarter is
-    /// [gone](Neighbours::gone).
+    /// Fills the other index and has readers search that one, where nothing is [gone](Neighbours::gone). The writer;
+    /// not again before a grace period is over: a reader of the index that this replaces would miss entries.
     pub fn rebuild(&self) {
-        self.index.iter().for_each(|entry| entry.store(EMPTY, Ordering::Release));
+        let current = self.current.load(Ordering::Relaxed) & 1;
+        let other = &self.indexes[current ^ 1];
+        other.0.iter().for_each(|entry| entry.store(EMPTY, Ordering::Relaxed));
         for number in 0..self.slots.len() {
             let slot = NeighbourSlot(number as u32);
             if let Some(key) = self.key(slot) {
-                self.point(key, slot);
+                other.point(key.hash(self.secrets), slot);
             }
         }
-    }
-
-    /// Where a search for a key begins.
-    #[inline]
-    fn place(&self, key: NeighbourKey) -> usize {
-        (((key.hash(self.secrets) >> 32) * self.index.len() as u64) >> 32) as usize
-    }
-
-    /// The entry of the index that a search looks at next.
-    #[inline]
-    fn behind(&self, at: usize) -> usize {
-        if at + 1 < self.index.len() { at + 1 } else { 0 }
-    }
-
-    fn point(&self, key: NeighbourKey, slot: NeighbourSlot) {
-        let mut at = self.place(key);
-        for _ in 0..self.index.len() {
-            let Some(entry) = self.index.get(at) else { return };
-            if matches!(entry.load(Ordering::Relaxed), EMPTY | GONE) {
-                entry.store(slot.0 + 1, Ordering::Release);
-                return;
-            }
-            at = self.behind(at);
-        }
+        self.current.store(current ^ 1, Ordering::Release);
+        self.gone.store(0, Ordering::Relaxed);
     }
 }
 
@@ -317,6 +356,7 @@ mod loom_tests {
     use loom::sync::Arc;
     use loom::thread;
 
+    use super::super::grace::Grace;
     use super::*;
 
     fn key(number: u32) -> NeighbourKey {
@@ -335,7 +375,8 @@ mod loom_tests {
         model.preemption_bound = Some(3);
         model.check(|| {
             let table = Arc::new(Neighbours::new(2, 1));
-            let new = (8..).find(|&number| table.place(key(number)) == table.place(key(7))).unwrap();
+            let place = |number| table.index().place(key(number).hash(table.secrets));
+            let new = (8..).find(|&number| place(number) == place(7)).unwrap();
             let slot = NeighbourSlot(0);
             table.claim(slot, key(7));
             table.set(slot, Some(mac(70)), false);
@@ -354,6 +395,39 @@ mod loom_tests {
             table.set(slot, Some(mac(80)), false);
             reader.join().unwrap();
             assert!(table.find(key(7)).is_none() && table.find(key(new)).is_some());
+        });
+    }
+
+    /// A neighbour that stays is found whatever happens to others, and while indexes are made anew: one after the
+    /// other, with a grace period between.
+    #[test]
+    fn loom_a_reader_finds_who_is_there_while_the_index_is_made_anew() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let (table, grace) = (Arc::new(Neighbours::new(2, 1)), Arc::new(Grace::new(1)));
+            let (other, stays) = (NeighbourSlot(0), NeighbourSlot(1));
+            table.claim(other, key(6));
+            table.claim(stays, key(7));
+            table.set(stays, Some(mac(70)), false);
+            let reader = {
+                let (table, grace) = (Arc::clone(&table), Arc::clone(&grace));
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        grace.pass(0);
+                        assert_eq!(table.find(key(7)).map(|(slot, found)| (slot, found.mac)), Some((stays, mac(70))));
+                    }
+                    grace.sleep(0);
+                })
+            };
+            table.release(other);
+            table.rebuild();
+            let epoch = grace.retire();
+            while !grace.is_over(epoch) {
+                thread::yield_now();
+            }
+            table.rebuild();
+            reader.join().unwrap();
         });
     }
 
@@ -377,6 +451,7 @@ mod loom_tests {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::grace::Grace;
     use super::*;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -409,13 +484,46 @@ mod tests {
 
     #[test]
     fn addresses_that_collide_in_one_table_are_spread_in_another() {
+        let place = |table: &Neighbours, key: &NeighbourKey| table.index().place(key.hash(table.secrets));
         let (known, other) = (Neighbours::new(1_024, 1), Neighbours::new(1_024, 2));
         let key = |number| NeighbourKey::v6(DomainId::new(1).unwrap(), 0xfd00_u128 << 112 | number);
-        let chosen: Vec<NeighbourKey> = (0..).map(key).filter(|key| known.place(*key) == 0).take(64).collect();
-        let places: std::collections::HashSet<usize> = chosen.iter().map(|key| other.place(*key)).collect();
+        let chosen: Vec<NeighbourKey> = (0..).map(key).filter(|key| place(&known, key) == 0).take(64).collect();
+        let places: std::collections::HashSet<usize> = chosen.iter().map(|key| place(&other, key)).collect();
         assert!(places.len() > 48, "{} places", places.len());
         let (one, two) = (Neighbours::default(), Neighbours::default());
         assert_ne!(one.secrets, two.secrets, "a seed that everybody knows is none");
+    }
+
+    #[test]
+    fn readers_find_who_is_there_while_the_index_is_made_anew() {
+        let (table, grace) = (Neighbours::new(256, 1), Grace::new(1));
+        let stay = 0..64;
+        for number in stay.clone() {
+            table.claim(NeighbourSlot(number), key(number));
+            table.set(NeighbourSlot(number), Some(Mac::from_bits(number.into())), false);
+        }
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                for turn in 0..20_000 {
+                    grace.pass(0);
+                    let number = turn % stay.end;
+                    let found = table.find(key(number)).map(|(slot, found)| (slot.0, found.mac.bits()));
+                    assert_eq!(found, Some((number, number.into())), "turn {turn}");
+                }
+            });
+            let mut spare = None;
+            while !reader.is_finished() {
+                for number in stay.end..256 {
+                    table.claim(NeighbourSlot(number), key(number));
+                }
+                (stay.end..256).for_each(|number| table.release(NeighbourSlot(number)));
+                if spare.is_none_or(|epoch| grace.is_over(epoch)) {
+                    table.rebuild();
+                    spare = Some(grace.retire());
+                }
+            }
+            grace.sleep(0);
+        });
     }
 
     proptest! {
@@ -448,6 +556,8 @@ mod tests {
                     (9, _) => table.rebuild(),
                     _ => {}
                 }
+                let gone = table.index().0.iter().filter(|entry| entry.load(Ordering::Relaxed) == GONE).count();
+                prop_assert_eq!(table.gone(), gone);
                 for number in 0..60 {
                     let key = self::key(number);
                     let found = table.find(key).map(|(slot, found)| (slot.index(), found.mac.bits(), found.domain));

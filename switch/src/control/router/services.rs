@@ -82,7 +82,12 @@ impl Control {
             self.router.keeps_leases = true;
             let opened = Store::open(Path::new(&self.config.switch.state_dir), unix_s());
             opened.problems.iter().for_each(|problem| tracing::error!("{problem}"));
-            self.router.host.lock().keep_leases(opened);
+            let path = opened.store.path().to_path_buf();
+            if let Err(error) = self.router.host.lock().keep_leases(opened) {
+                tracing::error!(
+                    "leases: no thread to write {path:?} ({error}); DHCP leases are not kept over a restart of switchd"
+                );
+            }
         }
     }
 

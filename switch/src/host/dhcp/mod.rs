@@ -2,16 +2,17 @@
 //!
 //! Pure: UDP payloads and the time (unix seconds) come in, payloads go out. The caller owns the sockets, the
 //! clock, the ARP probes, the log and the disk. One turn of the caller is: [`Server::handle`] for every payload
-//! that waits, [`Server::take_changes`] into one [`store::Store::commit`], and only then the replies go out, so
-//! that a lease is on disk before its client hears of it and one fsync serves the whole turn.
+//! that waits, then [`Server::take_changes`] for [`store::Store::commit`]. What acknowledges a lease goes out when
+//! the commit is over, so that the lease is on disk before its client hears of it; other replies go out at once.
 //!
 //! `message` reads and writes payloads, `pool` knows who has which address, `server` is RFC 2131 section 4.3,
-//! `store` keeps leases over a restart.
+//! `store` keeps leases over a restart, `writer` is the thread that waits for the disk.
 
 mod message;
 mod pool;
 mod server;
 pub mod store;
+pub mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -142,7 +143,7 @@ pub enum Answer {
     /// Ask by ARP for this address, then call [`Server::probe_done`]: at once when somebody answers (or the
     /// neighbour table knows of somebody), else after [`PROBE_MS`].
     Probe(Ipv4Addr),
-    /// Send this from port 67, after the changes are on disk.
+    /// Send this from port 67; a [`ReplyKind::Ack`] not before the changes are on disk.
     Reply(Reply),
 }
 

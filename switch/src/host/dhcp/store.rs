@@ -1,6 +1,6 @@
 //! Leases on disk, of every bridge in one file, so that they outlive a restart.
 //!
-//! One commit per turn of the caller, with one fsync for all leases of that turn. A file that is not ours or is
+//! One commit, with one fsync, serves all leases that changed since the last. A file that is not ours or is
 //! damaged is set aside, never overwritten. Whatever goes wrong, the server runs on and says so in one line.
 
 use std::collections::BTreeMap;
@@ -106,17 +106,22 @@ impl Store {
         Opened { store: Store { path, mode, pending: BTreeMap::new() }, leases, problems }
     }
 
-    /// A store that keeps nothing.
-    pub fn off() -> Store {
-        Store { path: PathBuf::new(), mode: Mode::Off, pending: BTreeMap::new() }
+    /// True if nothing is kept until a restart: commits do nothing.
+    pub fn is_off(&self) -> bool {
+        matches!(self.mode, Mode::Off)
     }
 
-    /// Writes the changes of a turn, given with the names of their bridges, and returns when they are on disk.
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes changes, given with the names of their bridges, and returns when they are on disk.
     ///
     /// On a failure they are kept for a later commit, and the line says so, once until a commit succeeds: clients
     /// are better served without a record than not at all.
     pub fn commit<'a>(&mut self, changes: impl IntoIterator<Item = (&'a str, Change)>, now: u64) -> Option<String> {
-        if matches!(self.mode, Mode::Off) {
+        if self.is_off() {
             return None;
         }
         for (bridge, Change { address, lease }) in changes {

@@ -24,6 +24,7 @@ use super::random::Random;
 use super::settings::HostSettings;
 use crate::ids::{DomainId, Mac};
 use crate::limits::NEIGHBOURS_MAX;
+use crate::table::grace::Epoch;
 use crate::table::neighbour::{NeighbourKey, NeighbourSlot};
 use crate::worker::Shared;
 
@@ -107,8 +108,8 @@ pub(super) struct Cache {
     waiting_frames: usize,
     /// Most of them.
     waiting_frames_max: usize,
-    /// Slots given up since the table's index was made anew.
-    released: usize,
+    /// Since when no new search goes through the index that the table fills next.
+    spare: Option<Epoch>,
     actions: Vec<Action>,
     pub counters: NeighbourCounters,
 }
@@ -126,7 +127,7 @@ impl Cache {
             free: Vec::new(),
             index: Index::default(),
             waiting_frames: 0,
-            released: 0,
+            spare: None,
             actions: Vec::new(),
             counters: NeighbourCounters::default(),
         }
@@ -417,13 +418,12 @@ impl Cache {
         table.release(slot);
         self.free.push(slot);
         self.actions.extend(entry.waiting.into_iter().map(|waiting| Action::Drop { waiting }));
-        self.released += 1;
-        // Searches pass what was given up: looked after once in as many as could hurt.
-        if self.released >= NEIGHBOURS_MAX / 4 {
-            self.released = 0;
-            if table.gone() >= NEIGHBOURS_MAX / 2 {
-                table.rebuild();
-            }
+        // Searches pass what was given up; so that it does not hurt, the index is made anew where half as many are. A
+        // worker that still searches the one before must be done with it, which is a matter of microseconds.
+        let grace = self.shared.grace();
+        if table.gone() >= NEIGHBOURS_MAX / 2 && self.spare.is_none_or(|epoch| grace.is_over(epoch)) {
+            table.rebuild();
+            self.spare = Some(grace.retire());
         }
     }
 }

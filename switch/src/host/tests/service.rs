@@ -1,10 +1,13 @@
 //! DHCP and router advertisements as frames.
 
 use std::net::Ipv4Addr;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
-use super::frames::{Nd, arp_reply, read_arp, read_nd};
+use super::super::service::HELD_MAX;
+use super::frames::{Nd, arp_reply, arp_request, read_arp, read_nd};
 use super::*;
 
 const SERVER: [u8; 4] = [10, 0, 1, 1];
@@ -119,6 +122,118 @@ fn an_address_is_probed_offered_and_leased() {
     assert_eq!(bed.host.leases().len(), 1);
 }
 
+fn unprobed() -> Interface {
+    let mut unprobed = with_dhcp();
+    unprobed.dhcp.as_mut().unwrap().probe = false;
+    unprobed
+}
+
+fn wait(until: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !until() {
+        assert!(Instant::now() < deadline, "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+/// A disk that is as slow as the test wants: which addresses came with each batch, and what ends the wait for it.
+fn slow_disk(bed: &mut Bed) -> (mpsc::Receiver<Vec<Ipv4Addr>>, mpsc::Sender<Option<String>>) {
+    let ((begun, batches), (finish, wait)) = (mpsc::channel(), mpsc::channel());
+    let commit = move |batch: Batch| {
+        begun.send(batch.changes.iter().map(|(_, change)| change.address).collect()).unwrap();
+        wait.recv().unwrap_or_default()
+    };
+    bed.host.services.keep(Writer::spawn(commit, || {}).unwrap(), BTreeMap::new());
+    bed.configure(vec![unprobed()]);
+    bed.pass(10_000);
+    bed.sent();
+    (batches, finish)
+}
+
+/// A request for this address by a client with this identifier, which the server offered it to or not.
+fn request(client: u8, last: u8) -> Vec<u8> {
+    let options = [&[54, 4][..], &SERVER, &[50, 4, 10, 0, 1, last], &[61, 2, 0, client]].concat();
+    frame([0; 4], [255; 4], &message(3, [0; 4], &options))
+}
+
+/// The kinds and addresses of the replies that went out with the next turns, once there are so many.
+fn replies(bed: &mut Bed, count: usize) -> Vec<(u8, u8)> {
+    let mut replies = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while replies.len() < count {
+        assert!(Instant::now() < deadline, "{replies:?}");
+        bed.pass(0);
+        replies.extend(
+            bed.sent().iter().map(|(_, bytes)| read(bytes)).map(|reply| (reply.kind, reply.yiaddr.octets()[3])),
+        );
+    }
+    replies
+}
+
+#[test]
+fn nobody_waits_for_the_disk_but_those_whose_leases_go_there() {
+    let mut bed = Bed::bare(HostSettings::default(), 1_024);
+    let (batches, finish) = slow_disk(&mut bed);
+    bed.hear(1, &request(1, 101));
+    assert_eq!(batches.recv().unwrap(), [Ipv4Addr::new(10, 0, 1, 101)]);
+    assert!(bed.sent().is_empty(), "not on disk yet");
+    bed.hear(1, &arp_request(mac(9), [10, 0, 1, 9], SERVER));
+    assert_eq!(read_arp(&bed.sent_one().1).1, 2, "ARP is answered meanwhile");
+    bed.hear(1, &discover());
+    assert_eq!(read(&bed.sent_one().1).kind, 2, "and so is who only looks for an address");
+    bed.hear(1, &request(1, 101));
+    bed.hear(1, &request(2, 102));
+    bed.hear(1, &request(2, 103));
+    bed.hear(1, &request(3, 104));
+    bed.hear(1, &request(4, 104));
+    assert_eq!(read(&bed.sent_one().1).kind, 6, "an address that another client gets");
+    finish.send(None).unwrap();
+    assert_eq!(replies(&mut bed, 2), [(5, 101), (5, 101)], "the repeated request changed nothing");
+    let second = batches.recv().unwrap();
+    assert_eq!(second.iter().map(|address| address.octets()[3]).collect::<Vec<_>>(), [102, 103, 104], "in one commit");
+    bed.pass(1_000);
+    assert!(bed.sent().is_empty());
+    // Clients are better served without a record than not at all.
+    finish.send(Some("the disk is full".to_string())).unwrap();
+    assert_eq!(replies(&mut bed, 3), [(5, 102), (5, 103), (5, 104)]);
+    assert!(batches.try_recv().is_err());
+}
+
+#[test]
+fn when_too_many_wait_for_the_disk_requests_are_ignored_until_it_is_done() {
+    let mut bed = Bed::bare(HostSettings::default(), 4_096);
+    let (batches, finish) = slow_disk(&mut bed);
+    for _ in 0..HELD_MAX {
+        bed.hear(1, &request(1, 101));
+    }
+    bed.hear(1, &request(2, 102));
+    bed.hear(1, &discover());
+    assert!(bed.sent().is_empty() && bed.host.leases().len() == 1, "ignored");
+    assert_eq!(bed.host.counters().dhcp_requests, HELD_MAX as u64 + 2);
+    batches.recv().unwrap();
+    finish.send(None).unwrap();
+    assert!(replies(&mut bed, HELD_MAX).iter().all(|reply| *reply == (5, 101)));
+    bed.hear(1, &request(2, 102));
+    assert_eq!(batches.recv().unwrap(), [Ipv4Addr::new(10, 0, 1, 102)]);
+    finish.send(None).unwrap();
+    assert_eq!(replies(&mut bed, 1), [(5, 102)]);
+}
+
+#[test]
+fn the_end_waits_for_what_is_not_on_disk() {
+    let mut bed = Bed::bare(HostSettings::default(), 1_024);
+    let (batches, finish) = slow_disk(&mut bed);
+    bed.hear(1, &request(1, 101));
+    assert_eq!(batches.recv().unwrap().len(), 1);
+    bed.hear(1, &request(2, 102));
+    let end = std::thread::spawn(move || drop(bed));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!end.is_finished());
+    drop(finish);
+    end.join().unwrap();
+    assert_eq!(batches.recv().unwrap(), [Ipv4Addr::new(10, 0, 1, 102)]);
+}
+
 #[test]
 fn leases_outlive_the_host() {
     let directory = tempfile::tempdir().unwrap();
@@ -126,10 +241,8 @@ fn leases_outlive_the_host() {
         let mut bed = Bed::bare(HostSettings { epoch_s: 1_700_000_000, ..HostSettings::default() }, 1_024);
         let opened = dhcp::store::Store::open(directory.path(), 1_700_000_000);
         assert!(opened.problems.is_empty(), "{:?}", opened.problems);
-        bed.host.keep_leases(opened);
-        let mut unprobed = with_dhcp();
-        unprobed.dhcp.as_mut().unwrap().probe = false;
-        bed.configure(vec![unprobed]);
+        bed.host.keep_leases(opened).unwrap();
+        bed.configure(vec![unprobed()]);
         bed.pass(10_000);
         bed.sent();
         bed
@@ -139,6 +252,9 @@ fn leases_outlive_the_host() {
     let wanted = read(&bed.sent_one().1).yiaddr;
     let options = [&[54, 4][..], &SERVER, &[50, 4], &wanted.octets()].concat();
     bed.hear(1, &frame([0; 4], [255; 4], &message(3, [0; 4], &options)));
+    // The thread that wrote it has the host's thread take a turn.
+    wait(|| bed.host.changed().load(Ordering::SeqCst));
+    bed.pass(0);
     assert_eq!(read(&bed.sent_one().1).kind, 5);
     let before = bed.host.leases();
     drop(bed);
