@@ -13,8 +13,10 @@ use crate::path::route::ipv6::IPV6_HEADER;
 /// Next header of ICMPv6.
 pub const ICMPV6: u8 = 58;
 const HEADER: usize = 8;
-/// Longest error: what every link carries (RFC 4443 2.4 (c)).
-const ERROR_MAX: usize = 1_280;
+/// Octets of a packet that every link carries (RFC 8200 section 5).
+pub const PATH_MTU: usize = 1_280;
+/// Longest error (RFC 4443 2.4 (c)).
+const ERROR_MAX: usize = PATH_MTU;
 const TTL: u8 = 64;
 /// Hop limit of neighbour discovery, which shows that a packet was not forwarded (RFC 4861 3.1).
 const LINK_TTL: u8 = 255;

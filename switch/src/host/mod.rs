@@ -48,6 +48,7 @@ use emit::Out;
 use limit::Limiter;
 use neighbour::Cache;
 use own::OwnAddresses;
+use random::Identifications;
 use service::Services;
 
 /// The host, as its thread and the control thread share it. The lock is held for a bounded piece of work at a time.
@@ -116,6 +117,8 @@ pub struct Host {
     limiter: Limiter,
     /// Of the last IPv4 packet.
     identification: u16,
+    /// Of IPv6 packets in fragments.
+    identifications: Identifications,
     counters: HostCounters,
     /// Kinds of punts take turns: see [`HostQueues::next`](crate::path::HostQueues::next).
     kind: usize,
@@ -135,6 +138,7 @@ impl Host {
             out: Out::new(Arc::clone(&shared)),
             limiter: Limiter::new(settings.icmp),
             identification: 0,
+            identifications: Identifications::default(),
             shared,
             interfaces: BTreeMap::new(),
             view: Arc::new(Snapshot::default()),

@@ -42,7 +42,7 @@ fn source(packet: &[u8]) -> Option<IpAddr> {
 }
 
 /// Destination of a packet.
-fn destination(packet: &[u8]) -> Option<IpAddr> {
+pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
     match version(packet)? {
         4 => address_v4(packet, 16).map(IpAddr::V4),
         6 => address_v6(packet, 24).map(IpAddr::V6),
