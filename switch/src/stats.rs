@@ -69,6 +69,7 @@ drop_reasons! {
     PacketTooBig "packet_too_big" "Larger than the next hop's MTU and not to be fragmented; the sender was told, limits aside."
     FragmentFailed "fragment_failed" "Could not be cut into fragments: its options are too long for the MTU, or the queue was full."
     PuntFull "punt_full" "More packets for the switch itself than it can look at."
+    ReassemblyFailed "reassembly_failed" "A fragment for the switch itself whose datagram did not become whole in time, overlapped, or had to make room."
     HostIgnored "host_ignored" "For the switch itself, which has no use for it: not valid, not asked for, or nothing to answer."
     HostLimited "host_limited" "An ICMP error that was not sent, to keep within its rate."
     PoolExhausted "pool_exhausted" "No free frame for a copy or a header; raise [switch] frames."

@@ -11,6 +11,7 @@ use super::icmp6::{self, ICMPV6};
 use crate::ids::{DomainId, Mac, PortId};
 use crate::limits::{ETHERNET_HEADER, FRAME_ROOM};
 use crate::path::checksum;
+use crate::path::route::ipv6::IPV6_HEADER;
 use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, UDP};
 use crate::port::{Frame, FramePool};
 use crate::stats::Drop;
@@ -90,6 +91,23 @@ impl Out {
         self.pool.free(frame);
         if !whole {
             self.shared.host_stats().port(port).drop(Drop::FragmentFailed, 1);
+        }
+    }
+
+    /// The same for an IPv6 packet of the switch itself, which is cut into fragments for a way of `mtu`.
+    pub fn forward_cut(&mut self, domain: DomainId, frame: Frame, mac: Mac, mtu: usize, identification: u32) {
+        let bytes = self.bytes(&frame);
+        self.free(frame);
+        let (header, packet) = bytes.split_at_checked(l3_offset(&bytes)).unwrap_or_default();
+        for piece in fragments6(packet, mtu, identification) {
+            let mut piece = [header, &piece].concat();
+            if let Some(dst) = piece.first_chunk_mut::<6>() {
+                *dst = mac.octets();
+            }
+            // Without one of them the others are of no use.
+            if !self.send(domain, &piece) {
+                return;
+            }
         }
     }
 
@@ -179,6 +197,33 @@ pub(super) fn ethernet(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Ve
     frame.extend(ethertype.to_be_bytes());
     frame.extend(payload);
     frame
+}
+
+/// Next header of a fragment header.
+const FRAGMENT: u8 = 44;
+
+/// Bytes of a fragment header.
+const FRAGMENT_HEADER: usize = 8;
+
+/// An IPv6 packet without extension headers in fragments of at most `mtu` octets (RFC 8200 4.5). None if it is no
+/// packet.
+fn fragments6(packet: &[u8], mtu: usize, identification: u32) -> Vec<Vec<u8>> {
+    let Some((header, payload)) = packet.split_first_chunk::<IPV6_HEADER>() else { return Vec::new() };
+    let room = mtu.saturating_sub(IPV6_HEADER + FRAGMENT_HEADER).max(8) & !7;
+    let count = payload.len().div_ceil(room);
+    let fragment = |(number, part): (usize, &[u8])| {
+        let mut fragment = header.to_vec();
+        if let Some([high, low, next]) = fragment.get_mut(4..7).and_then(<[u8]>::first_chunk_mut) {
+            [*high, *low] = ((FRAGMENT_HEADER + part.len()) as u16).to_be_bytes();
+            *next = FRAGMENT;
+        }
+        fragment.extend([header[6], 0]);
+        fragment.extend(((number * room) as u16 | u16::from(number + 1 < count)).to_be_bytes());
+        fragment.extend(identification.to_be_bytes());
+        fragment.extend(part);
+        fragment
+    };
+    payload.chunks(room).enumerate().map(fragment).collect()
 }
 
 /// A UDP datagram in an Ethernet frame; the checksum is complete, never absent.

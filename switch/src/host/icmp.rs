@@ -45,6 +45,8 @@ pub enum Error {
     Redirect(Ipv4Addr),
     /// 11/0: out of TTL.
     TtlExceeded,
+    /// 11/1: not all of its fragments came in time.
+    ReassemblyTime,
 }
 
 impl Error {
@@ -64,6 +66,7 @@ impl Error {
             Error::Prohibited => (UNREACHABLE, 13, [0; 4]),
             Error::Redirect(router) => (REDIRECT, 1, router.octets()),
             Error::TtlExceeded => (TIME_EXCEEDED, 0, [0; 4]),
+            Error::ReassemblyTime => (TIME_EXCEEDED, 1, [0; 4]),
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::path::route::ipv6::IPV6_HEADER;
 /// Next header of ICMPv6.
 pub const ICMPV6: u8 = 58;
 const HEADER: usize = 8;
-/// Longest error: what every link carries (RFC 4443 2.4 (c)).
-const ERROR_MAX: usize = 1_280;
+/// Octets of a packet that every link carries (RFC 8200 section 5).
+pub const PATH_MTU: usize = 1_280;
+/// Longest error (RFC 4443 2.4 (c)).
+const ERROR_MAX: usize = PATH_MTU;
 const TTL: u8 = 64;
 /// Hop limit of neighbour discovery, which shows that a packet was not forwarded (RFC 4861 3.1).
 const LINK_TTL: u8 = 255;
@@ -22,6 +24,7 @@ const LINK_TTL: u8 = 255;
 const UNREACHABLE: u8 = 1;
 const TOO_BIG: u8 = 2;
 const TIME_EXCEEDED: u8 = 3;
+const PARAMETER_PROBLEM: u8 = 4;
 const ECHO_REQUEST: u8 = 128;
 const ECHO_REPLY: u8 = 129;
 const REDIRECT: u8 = 137;
@@ -48,6 +51,10 @@ pub enum Error {
     TooBig(u32),
     /// 3/0: out of hops.
     HopLimitExceeded,
+    /// 3/1: not all of its fragments came in time.
+    ReassemblyTime,
+    /// 4/0: a field that says what cannot be, with its offset in the packet.
+    BadField(u32),
     /// 4/1: an unknown next header, with the offset of its number in the packet.
     UnknownNextHeader(u32),
 }
@@ -62,13 +69,15 @@ impl Error {
             Error::PortUnreachable => (UNREACHABLE, 4, 0),
             Error::TooBig(mtu) => (TOO_BIG, 0, mtu.max(1_280)),
             Error::HopLimitExceeded => (TIME_EXCEEDED, 0, 0),
-            Error::UnknownNextHeader(pointer) => (4, 1, pointer),
+            Error::ReassemblyTime => (TIME_EXCEEDED, 1, 0),
+            Error::BadField(pointer) => (PARAMETER_PROBLEM, 0, pointer),
+            Error::UnknownNextHeader(pointer) => (PARAMETER_PROBLEM, 1, pointer),
         }
     }
 }
 
 /// Source and destination of a packet.
-fn addresses(packet: &[u8]) -> Option<(Ipv6Addr, Ipv6Addr)> {
+pub(super) fn addresses(packet: &[u8]) -> Option<(Ipv6Addr, Ipv6Addr)> {
     let address = |at: usize| Some(Ipv6Addr::from(*packet.get(at..)?.first_chunk::<16>()?));
     Some((address(8)?, address(24)?))
 }
@@ -230,6 +239,8 @@ mod tests {
             (Error::TooBig(1400), [2, 0, 1400]),
             (Error::TooBig(576), [2, 0, 1280]),
             (Error::HopLimitExceeded, [3, 0, 0]),
+            (Error::ReassemblyTime, [3, 1, 0]),
+            (Error::BadField(42), [4, 0, 42]),
             (Error::UnknownNextHeader(6), [4, 1, 6]),
         ];
         for (what, [kind, code, word]) in cases {

@@ -6,8 +6,8 @@
 //!
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own
 //! addresses, and who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to
-//! whom; `dhcp` and `ra`: what is done for hosts, `service`: by which frames; `receive`: what to do with a frame;
-//! `emit`: how to send one; `run`: the thread.
+//! whom; `reassembly`: packets that come in fragments; `dhcp` and `ra`: what is done for hosts, `service`: by which
+//! frames; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
 
 mod arp;
 pub mod dhcp;
@@ -20,6 +20,7 @@ pub mod neighbour;
 mod own;
 pub mod ra;
 mod random;
+pub mod reassembly;
 mod receive;
 mod run;
 mod service;
@@ -49,6 +50,8 @@ use emit::Out;
 use limit::Limiter;
 use neighbour::Cache;
 use own::OwnAddresses;
+use random::Identifications;
+use reassembly::Reassembly;
 use service::Services;
 
 /// The host, as its thread and the control thread share it. The lock is held for a bounded piece of work at a time.
@@ -86,6 +89,8 @@ pub struct HostCounters {
     pub dhcp_replies: u64,
     /// Router advertisements sent.
     pub advertised: u64,
+    /// Packets put together from fragments.
+    pub reassembled: u64,
     /// Echo requests answered.
     pub echoes: u64,
     /// ICMP errors and redirects sent.
@@ -115,8 +120,11 @@ pub struct Host {
     services: Services,
     out: Out,
     limiter: Limiter,
+    fragments: Reassembly,
     /// Of the last IPv4 packet.
     identification: u16,
+    /// Of IPv6 packets in fragments.
+    identifications: Identifications,
     counters: HostCounters,
     /// Kinds of punts take turns: see [`HostQueues::next`](crate::path::HostQueues::next).
     kind: usize,
@@ -135,7 +143,9 @@ impl Host {
             services: Services::new(settings.epoch_s, settings.seed),
             out: Out::new(Arc::clone(&shared)),
             limiter: Limiter::new(settings.icmp),
+            fragments: Reassembly::new(settings.reassembly),
             identification: 0,
+            identifications: Identifications::default(),
             shared,
             interfaces: BTreeMap::new(),
             view: Arc::new(Snapshot::default()),
@@ -199,6 +209,7 @@ impl Host {
             self.cache.used(slot, self.now_ns);
         }
         self.cache.expire(self.now_ns, TIMERS);
+        self.expire_fragments(TIMERS);
         self.act();
         self.speak(TIMERS);
         self.serve();
@@ -210,7 +221,7 @@ impl Host {
 
     /// When something is due without anybody's doing.
     fn next_due(&self) -> u64 {
-        let due = [self.cache.next_due(), self.own.next_due(), self.services.next_due()];
+        let due = [self.cache.next_due(), self.own.next_due(), self.services.next_due(), self.fragments.next_due()];
         due.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 

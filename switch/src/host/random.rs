@@ -1,6 +1,8 @@
-//! Random times, repeatable from a seed (SplitMix64, Steele, Lea and Flood 2014). Not for secrets.
+//! Random times, repeatable from a seed (SplitMix64, Steele, Lea and Flood 2014), and numbers that nobody can guess.
 
-/// A source of numbers.
+use std::hash::{BuildHasher, RandomState};
+
+/// A source of times. Not for secrets.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
@@ -28,9 +30,38 @@ impl Random {
     }
 }
 
+/// Identifications of packets that others cannot foretell from those that they saw (RFC 7739 5.2): a keyed hash of a
+/// counter, whose key the standard library takes from the operating system.
+#[derive(Debug, Default)]
+pub(super) struct Identifications {
+    key: RandomState,
+    count: u64,
+}
+
+impl Identifications {
+    pub fn next(&mut self) -> u32 {
+        self.count += 1;
+        self.key.hash_one(self.count) as u32
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn identifications_differ_from_each_other_and_from_run_to_run() {
+        let mut one = Identifications::default();
+        let mut drawn: Vec<u32> = (0..100).map(|_| one.next()).collect();
+        let step = drawn[1].wrapping_sub(drawn[0]);
+        assert!(drawn.windows(2).any(|pair| pair[1].wrapping_sub(pair[0]) != step), "no counter");
+        let mut other = Identifications::default();
+        drawn.extend((0..100).map(|_| other.next()));
+        drawn.sort_unstable();
+        drawn.dedup();
+        // Two equal ones among 200 come once in 200,000 runs.
+        assert!(drawn.len() >= 199);
+    }
 
     #[test]
     fn times_stay_in_range_and_fill_it() {

@@ -8,8 +8,8 @@ use super::ndp::{Invalid, Nd};
 use super::neighbour::{Action, Waiting};
 use super::own::Say;
 use super::service::dhcp_payload;
-use super::tell::About;
-use super::{Host, Interface};
+use super::tell::{About, destination};
+use super::{Host, Interface, icmp6};
 use crate::ids::{DomainId, Mac, NextHopId, PortId};
 use crate::limits::ETHERNET_HEADER;
 use crate::path::listen::ETHERTYPE_ARP;
@@ -122,7 +122,7 @@ impl Host {
                 IpAddr::V4(target) => self.ask_arp(key.domain(), target, to),
                 IpAddr::V6(target) => self.ask_nd(key.domain(), target, to),
             },
-            Action::Send { key, mac, waiting } => self.send_on(key.domain(), mac, waiting),
+            Action::Send { key, mac, waiting } => self.send_on(key, mac, waiting),
             Action::GiveUp { waiting } => self.icmp(About::Unresolved, waiting),
             Action::Drop { waiting } => {
                 self.out.discard(waiting.frame, waiting.port, Drop::NeighbourUnresolved);
@@ -131,7 +131,8 @@ impl Host {
     }
 
     /// Sends a packet whose next hop's MAC address is known now.
-    fn send_on(&mut self, domain: DomainId, mac: Mac, waiting: Waiting) {
+    fn send_on(&mut self, key: NeighbourKey, mac: Mac, waiting: Waiting) {
+        let domain = key.domain();
         let Some(mtu) = self.mtu(domain, mac) else {
             return self.out.discard(waiting.frame, waiting.port, Drop::NeighbourUnresolved);
         };
@@ -144,6 +145,13 @@ impl Host {
             _ => false,
         };
         if waiting.frame.len() > l3_offset + mtu && !may_fragment {
+            if waiting.port == PortId::ROUTER {
+                // Nothing is learned of paths: what fits every one is sent beyond the link (RFC 8200 section 5).
+                let is_neighbour = destination(head.get(l3_offset..).unwrap_or_default()) == Some(key.address());
+                let mtu = if is_neighbour { mtu } else { mtu.min(icmp6::PATH_MTU) };
+                let identification = self.identifications.next();
+                return self.out.forward_cut(domain, waiting.frame, mac, mtu, identification);
+            }
             self.shared.host_stats().port(waiting.port).drop(Drop::PacketTooBig, 1);
             return self.icmp(About::Complaint(Complaint::TooBig(mtu as u32)), waiting);
         }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::limit::LimiterSettings;
+use super::reassembly::ReassemblySettings;
 use super::{dhcp, ra};
 use crate::ids::{DomainId, Mac, VrfId};
 use crate::limits::NEIGHBOURS_MAX;
@@ -136,6 +137,8 @@ pub struct HostSettings {
     pub warn_ms: u64,
     /// How many ICMP errors and redirects are sent.
     pub icmp: LimiterSettings,
+    /// What fragments of packets to own addresses may take up, and for how long.
+    pub reassembly: ReassemblySettings,
     /// Unix time, in seconds, when the switch's clock was zero: leases end by it.
     pub epoch_s: u64,
     /// Where random times start from; any number.
@@ -163,6 +166,7 @@ impl Default for HostSettings {
             defend_ms: 10_000,
             warn_ms: 60_000,
             icmp: LimiterSettings::default(),
+            reassembly: ReassemblySettings::default(),
             epoch_s: 0,
             seed: 1,
         }

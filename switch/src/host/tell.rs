@@ -42,7 +42,7 @@ fn source(packet: &[u8]) -> Option<IpAddr> {
 }
 
 /// Destination of a packet.
-fn destination(packet: &[u8]) -> Option<IpAddr> {
+pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
     match version(packet)? {
         4 => address_v4(packet, 16).map(IpAddr::V4),
         6 => address_v6(packet, 24).map(IpAddr::V6),
@@ -88,8 +88,7 @@ impl Host {
         // What was sent to many is not answered with errors (RFC 1812 4.3.2.7, RFC 4443 2.4 (e)).
         let to_many = bytes.first().is_none_or(|first| first & 1 != 0);
         let lost = match about {
-            About::Local if self.echo(domain, packet) || self.refuse(domain, packet) => None,
-            About::Local => Some(Drop::HostIgnored),
+            About::Local => self.deliver(port, domain, packet),
             // Of groups, only those of IPv6 are asked (RFC 1122 3.2.2.6: a broadcast echo request may be ignored).
             About::Heard => {
                 // One host's packet in a frame to many is for nobody (RFC 1122 3.3.6).
@@ -174,7 +173,7 @@ impl Host {
         }
     }
 
-    fn tell4(&mut self, domain: DomainId, packet: &[u8], what: icmp::Error, from: Option<Ipv4Addr>) -> bool {
+    pub(super) fn tell4(&mut self, domain: DomainId, packet: &[u8], what: icmp::Error, from: Option<Ipv4Addr>) -> bool {
         let Some(IpAddr::V4(to)) = source(packet) else { return false };
         let Some(vrf) = self.interfaces.get(&domain).map(|interface| interface.vrf) else { return false };
         // A subnet's broadcast address as a source would have all its hosts hear the error.
@@ -187,7 +186,13 @@ impl Host {
         self.send_limited(way, to.into(), &error)
     }
 
-    fn tell6(&mut self, domain: DomainId, packet: &[u8], what: icmp6::Error, from: Option<Ipv6Addr>) -> bool {
+    pub(super) fn tell6(
+        &mut self,
+        domain: DomainId,
+        packet: &[u8],
+        what: icmp6::Error,
+        from: Option<Ipv6Addr>,
+    ) -> bool {
         let Some(IpAddr::V6(to)) = source(packet) else { return false };
         let Some(interface) = self.interfaces.get(&domain) else { return false };
         let Some(way) = self.way(interface.vrf, domain, to.into()) else { return false };

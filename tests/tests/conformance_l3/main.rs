@@ -8,6 +8,7 @@ mod ipv4_validation;
 mod ipv6_forwarding;
 mod mtu;
 mod neighbours;
+mod reassembly;
 mod redirects;
 mod vrf;
 

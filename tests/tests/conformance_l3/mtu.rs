@@ -88,6 +88,62 @@ fn an_ipv6_packet_is_never_fragmented() {
     assert_eq!((from, kind, mtu), (v6(0, 1), [2, 0], 1_400));
 }
 
+/// Octets of the first IPv6 packet of an own answer, their number, and the identification if they are fragments.
+fn answer6(lab: &mut RouterLab, source: Ipv6Addr, payload: usize) -> (usize, usize, Option<[u8; 4]>) {
+    let builder = PacketBuilder::ethernet2(station(0).octets(), gateway(0).octets());
+    let mut frame = Vec::new();
+    let builder = builder.ipv6(source.octets(), v6(0, 1).octets(), 64).icmpv6_echo_request(7, 1);
+    builder.write(&mut frame, &vec![5; payload]).unwrap();
+    lab.send(0, &frame);
+    let pieces = lab.take(1);
+    let mut data = Vec::new();
+    for (number, piece) in pieces.iter().enumerate() {
+        let header = if pieces.len() > 1 { IP + 48 } else { IP + 40 };
+        assert_eq!(usize::from(u16::from_be_bytes([piece[IP + 4], piece[IP + 5]])), piece.len() - IP - 40);
+        if pieces.len() > 1 {
+            let word = data.len() as u16 | u16::from(number + 1 < pieces.len());
+            assert_eq!((piece[IP + 6], piece[IP + 40], &piece[IP + 42..IP + 44]), (44, 58, &word.to_be_bytes()[..]));
+        }
+        data.extend_from_slice(&piece[header..]);
+    }
+    assert_eq!((data[0], &data[8..]), (129, &vec![5; payload][..]), "{:?}", lab.drops());
+    lab.assert_silent();
+    lab.assert_no_frame_lost(0);
+    let identification = (pieces.len() > 1).then(|| pieces[0][IP + 44..IP + 48].try_into().unwrap());
+    (pieces[0].len() - IP, pieces.len(), identification)
+}
+
+#[test]
+fn an_answer_longer_than_the_way_back_is_fragmented_at_its_source() {
+    let mut lab = RouterLab::with(2, |setup, interface| {
+        let mtu = if setup.id.index() == 0 { 9_000 } else { 1_500 };
+        (setup.mtu, interface.mtu) = (mtu, mtu);
+    });
+    // A neighbour on the other port, whose answer fits or does not by an octet.
+    assert_eq!(answer6(&mut lab, v6(1, 2), 1_452), (1_500, 1, None));
+    let (longest, count, one) = answer6(&mut lab, v6(1, 2), 1_453);
+    assert_eq!((longest, count), (1_496, 2));
+    let (_, count, other) = answer6(&mut lab, v6(1, 2), 8_000);
+    assert_eq!(count, 6);
+    assert!(one.is_some() && one != other);
+    // Beyond the next router nothing is known of the path but what every link carries.
+    let hop = lab.via(1, v6(1, 2).into());
+    lab.route6(0, "fd99::/16", hop);
+    let (longest, count, _) = answer6(&mut lab, "fd99::9".parse().unwrap(), 4_000);
+    assert_eq!((longest, count), (1_280, 4));
+    // IPv4's may be fragmented anywhere.
+    let builder = PacketBuilder::ethernet2(station(0).octets(), gateway(0).octets());
+    let mut frame = Vec::new();
+    let builder = builder.ipv4(v4(1, 2).octets(), v4(0, 1).octets(), 64).icmpv4_echo_request(7, 1);
+    builder.write(&mut frame, &[5; 4_000]).unwrap();
+    lab.send(0, &frame);
+    let pieces = lab.take(1);
+    let sizes: Vec<usize> = pieces.iter().map(|piece| piece.len() - IP).collect();
+    assert_eq!(sizes, [1_500, 1_500, 4_008 - 2 * 1_480 + 20]);
+    let payload: Vec<u8> = pieces.iter().flat_map(|piece| piece[IP + 20..].to_vec()).collect();
+    assert_eq!((payload[0], &payload[8..]), (0, &[5; 4_000][..]));
+}
+
 fn syn(mss: u16) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(station(0).octets(), gateway(0).octets());
     let mut frame = Vec::new();
