@@ -163,6 +163,7 @@ fn routes_change_at_run_time_and_go_with_a_reload() {
             add("10.6.0.0/16", "10.9.0.1"),
             "is reached only by another route (10.9.0.0/16), and routes are not recursive",
         ),
+        (add("::ffff:10.6.0.0/112", "fd00::8"), "in the form of IPv6 are never forwarded; write \"10.6.0.0/16\""),
         (add("fd00:2::/64", "10.1.0.8"), "next hop 10.1.0.8 is IPv4, the prefix is IPv6"),
         (del("10.6.0.0/16"), "no route to exactly 10.6.0.0/16 in the default VRF: show-routes lists the routes"),
         (del("10.1.0.0/24"), "route 10.1.0.0/24 comes with an interface's address"),
