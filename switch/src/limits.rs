@@ -144,13 +144,20 @@ pub const LEASE_SECONDS_MAX: u32 = 31_536_000;
 /// Most name servers, and most time servers, that hosts are told.
 pub const NAME_SERVERS_MAX: usize = 8;
 
-/// Most names in a search list, and most octets of them together: what fits beside [`GATEWAYS_MAX`] prefixes and
+/// Least MTU of a link that carries IPv6 (RFC 8200 section 5): no sender makes packets smaller than this.
+pub const IPV6_MTU_MIN: u32 = 1_280;
+
+/// Most prefixes in one router advertisement: those of a bridge's addresses, and some that are taken back.
+pub const RA_PREFIXES_MAX: usize = GATEWAYS_MAX + 2;
+
+/// Most names in a search list, and most octets of them together: what fits beside [`RA_PREFIXES_MAX`] prefixes and
 /// [`NAME_SERVERS_MAX`] name servers into an advertisement of 1280 octets.
 pub const SEARCH_MAX: usize = 8;
 /// See [`SEARCH_MAX`].
 pub const SEARCH_OCTETS_MAX: usize = 480;
 
-const _: () = assert!(40 + 16 + 8 + 8 + 32 * GATEWAYS_MAX + 8 + 16 * NAME_SERVERS_MAX + 8 + SEARCH_OCTETS_MAX <= 1280);
+const _: () =
+    assert!(40 + 16 + 8 + 8 + 32 * RA_PREFIXES_MAX + 8 + 16 * NAME_SERVERS_MAX + 8 + SEARCH_OCTETS_MAX <= 1280);
 const _: () = assert!(FRAME_SIZE.is_power_of_two());
 const _: () = assert!(FRAME_ROOM * SEGMENTS_MAX >= FRAME_LEN_MAX);
 const _: () = assert!(FRAME_ROOM <= u16::MAX as usize);

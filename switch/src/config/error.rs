@@ -244,6 +244,8 @@ pub enum Problem {
     HostBits { key: &'static str, text: String, prefix: String },
     #[error("packets to {kind} addresses are never forwarded; leave the route out")]
     PrefixKind { kind: &'static str },
+    #[error("packets to IPv4 addresses in the form of IPv6 are never forwarded; write \"{ipv4}\"")]
+    PrefixMapped { ipv4: String },
     #[error("\"via\" has {}; write an IP address, like \"10.244.1.9\"", quote(text))]
     HopText { text: String },
     #[error(

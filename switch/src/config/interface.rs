@@ -14,15 +14,12 @@ use super::read::{Draft, Section, Spot};
 use super::write::{Text, quoted};
 use super::{BridgeConfig, Config, PortConfig};
 use crate::ids::Mac;
-use crate::limits::{DOMAINS_MAX, VRFS_MAX};
+use crate::limits::{DOMAINS_MAX, IPV6_MTU_MIN, VRFS_MAX};
 
 /// Smallest and largest `mtu` of an interface, in bytes: what every IPv4 host takes (RFC 1122 3.3.3), and what an IPv4
 /// packet can be long.
 const MTU_MIN: u32 = 576;
 const MTU_MAX: u32 = 65_535;
-
-/// The same for IPv6 (RFC 8200 section 5).
-const MTU_MIN_IPV6: u32 = 1_280;
 
 /// What there is to say of the router's interface on a bridge beside its addresses.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -232,7 +229,7 @@ fn check_bridge(bridge: &BridgeConfig) -> impl Iterator<Item = (&'static str, Pr
     let useless = useless.map(|(key, _)| (key, Problem::NeedsGateway { key }));
     let kind = router.gateway_mac.and_then(no_station).map(|kind| ("gateway_mac", Problem::GatewayMacKind { kind }));
     let ipv6 = bridge.gateway.iter().any(|address| address.addr().is_ipv6());
-    let mtu = router.mtu.filter(|&mtu| ipv6 && mtu < MTU_MIN_IPV6).map(|mtu| ("mtu", Problem::MtuIpv6 { mtu }));
+    let mtu = router.mtu.filter(|&mtu| ipv6 && mtu < IPV6_MTU_MIN).map(|mtu| ("mtu", Problem::MtuIpv6 { mtu }));
     useless.chain(kind).chain(mtu)
 }
 

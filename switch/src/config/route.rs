@@ -305,10 +305,7 @@ impl Nets {
     /// The first broken rule.
     pub fn check_prefix(&self, route: &RouteConfig) -> Result<(), ConfigError> {
         let refuse = |problem| Err(change::refuse(route.object(), problem));
-        if let Some(kind) = prefix_kind(route.to) {
-            return refuse(Problem::PrefixKind { kind });
-        }
-        if let Some(problem) = self.needless(route) {
+        if let Some(problem) = wrong_prefix(route.to).or_else(|| self.needless(route)) {
             return refuse(problem);
         }
         let ipv4 = route.to.addr().is_ipv4();
@@ -326,7 +323,7 @@ impl Nets {
             let problem = Problem::UnknownVrf { vrf: vrf.to_string(), hint: self.vrf_hint(vrf) };
             return vec![finding("vrf", problem)];
         }
-        findings.extend(prefix_kind(route.to).map(|kind| finding("to", Problem::PrefixKind { kind })));
+        findings.extend(wrong_prefix(route.to).map(|problem| finding("to", problem)));
         findings.extend(self.needless(route).map(|problem| finding("to", problem)));
         match (route.kind, route.via.len()) {
             (RouteKind::Unicast, 0) => findings.push(finding("to", Problem::RouteNowhere)),
@@ -463,6 +460,17 @@ fn no_router(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(address) if address.is_link_local() => Some("a link-local address"),
         _ => None,
     }
+}
+
+/// What is wrong with a prefix to whose addresses nothing is forwarded.
+fn wrong_prefix(to: IpNet) -> Option<Problem> {
+    if let IpNet::V6(net) = to
+        && let Some(address) = net.addr().to_ipv4_mapped()
+        && let Some(len) = net.prefix_len().checked_sub(96)
+    {
+        return Some(Problem::PrefixMapped { ipv4: format!("{address}/{len}") });
+    }
+    prefix_kind(to).map(|kind| Problem::PrefixKind { kind })
 }
 
 /// Destinations that no router forwards to.

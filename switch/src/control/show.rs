@@ -125,16 +125,17 @@ impl Control {
                 kernel("rx_fill_ring_empty_descs", |stats| &stats.kernel_rx_fill_ring_empty),
                 kernel("tx_invalid_descs", |stats| &stats.kernel_tx_invalid),
             ]),
-            notes: self.port_notes(slot),
+            notes: self.port_notes(port, slot),
         }
     }
 
-    fn port_notes(&self, slot: &Slot) -> Vec<String> {
+    fn port_notes(&self, port: &PortConfig, slot: &Slot) -> Vec<String> {
         match &slot.life {
             Life::Attached(attached) => {
                 let threaded =
                     attached.meter.threaded().then(|| "kernel receive work has a thread of its own".to_string());
-                attached.report.notes.iter().cloned().chain(threaded).collect()
+                let mtu = self.mtu_note(port, attached.link.mtu);
+                attached.report.notes.iter().cloned().chain(threaded).chain(mtu).collect()
             }
             Life::Waiting(waiting) => match &waiting.note {
                 Some(note) => vec![note.clone()],

@@ -7,16 +7,15 @@
 use std::net::Ipv6Addr;
 
 use crate::ids::Mac;
+use crate::limits::IPV6_MTU_MIN;
 use crate::path::checksum;
 use crate::path::route::ipv6::IPV6_HEADER;
 
 /// Next header of ICMPv6.
 pub const ICMPV6: u8 = 58;
 const HEADER: usize = 8;
-/// Octets of a packet that every link carries (RFC 8200 section 5).
-pub const PATH_MTU: usize = 1_280;
-/// Longest error (RFC 4443 2.4 (c)).
-const ERROR_MAX: usize = PATH_MTU;
+/// Longest error: what every link carries (RFC 4443 2.4 (c)).
+const ERROR_MAX: usize = IPV6_MTU_MIN as usize;
 const TTL: u8 = 64;
 /// Hop limit of neighbour discovery, which shows that a packet was not forwarded (RFC 4861 3.1).
 const LINK_TTL: u8 = 255;
@@ -67,7 +66,7 @@ impl Error {
             Error::BeyondScope => (UNREACHABLE, 2, 0),
             Error::AddressUnreachable => (UNREACHABLE, 3, 0),
             Error::PortUnreachable => (UNREACHABLE, 4, 0),
-            Error::TooBig(mtu) => (TOO_BIG, 0, mtu.max(1_280)),
+            Error::TooBig(mtu) => (TOO_BIG, 0, mtu.max(IPV6_MTU_MIN)),
             Error::HopLimitExceeded => (TIME_EXCEEDED, 0, 0),
             Error::ReassemblyTime => (TIME_EXCEEDED, 1, 0),
             Error::BadField(pointer) => (PARAMETER_PROBLEM, 0, pointer),

@@ -11,6 +11,7 @@ use ipnet::Ipv6Net;
 
 use super::random::Random;
 use crate::ids::Mac;
+use crate::limits::RA_PREFIXES_MAX;
 
 #[cfg(test)]
 mod tests;
@@ -27,15 +28,18 @@ pub const ADVERTISEMENT: u8 = 134;
 // RFC 4861 section 10, in milliseconds.
 const MAX_INITIAL_RTR_ADVERT_INTERVAL_MS: u64 = 16_000;
 const MAX_INITIAL_RTR_ADVERTISEMENTS: u8 = 3;
+const MAX_FINAL_RTR_ADVERTISEMENTS: u8 = 3;
 const MIN_DELAY_BETWEEN_RAS_MS: u64 = 3_000;
 const MAX_RA_DELAY_TIME_MS: u64 = 500;
 
 /// AdvValidLifetime and AdvPreferredLifetime (section 6.2.1): 30 and 7 days.
-const VALID_SECONDS: u32 = 2_592_000;
-const PREFERRED_SECONDS: u32 = 604_800;
+const LIFETIMES: [u32; 2] = [2_592_000, 604_800];
 
 /// Hop limit that hosts are told to use.
 const CUR_HOP_LIMIT: u8 = 64;
+
+/// Most prefixes that wait to be taken back; of more, the oldest are left to their lifetimes.
+const WITHDRAWN_MAX: usize = 64;
 
 const OPTION_SOURCE_LINK_LAYER: u8 = 1;
 const OPTION_PREFIX: u8 = 3;
@@ -71,10 +75,11 @@ pub struct Settings {
 impl Settings {
     /// The ICMPv6 message from `source` to [`ALL_NODES`], its checksum field zero.
     pub fn advertisement(&self) -> Vec<u8> {
-        self.with_lifetime(self.lifetime_seconds)
+        self.message(self.lifetime_seconds, &self.prefixes, &[])
     }
 
-    fn with_lifetime(&self, lifetime_seconds: u16) -> Vec<u8> {
+    /// An advertisement of `prefixes`, which takes the `withdrawn` ones back.
+    fn message(&self, lifetime_seconds: u16, prefixes: &[Ipv6Net], withdrawn: &[Ipv6Net]) -> Vec<u8> {
         let flags = u8::from(self.managed) << 7 | u8::from(self.other) << 6;
         let mut message = vec![ADVERTISEMENT, 0, 0, 0, CUR_HOP_LIMIT, flags];
         message.extend(lifetime_seconds.to_be_bytes());
@@ -86,11 +91,13 @@ impl Settings {
             message.extend([OPTION_MTU, 1, 0, 0]);
             message.extend(mtu.to_be_bytes());
         }
-        for prefix in &self.prefixes {
+        // Of addresses that they have, hosts cut no lifetime below two hours (RFC 4862 section 5.5.3 e), but prefer
+        // others for new connections at once.
+        let withdrawn = withdrawn.iter().map(|prefix| (prefix, [0, 0]));
+        for (prefix, lifetimes) in prefixes.iter().map(|prefix| (prefix, LIFETIMES)).chain(withdrawn) {
             const ON_LINK_AND_AUTONOMOUS: u8 = 0xc0;
             message.extend([OPTION_PREFIX, 4, prefix.prefix_len(), ON_LINK_AND_AUTONOMOUS]);
-            message.extend(VALID_SECONDS.to_be_bytes());
-            message.extend(PREFERRED_SECONDS.to_be_bytes());
+            message.extend(lifetimes.iter().flat_map(|seconds| seconds.to_be_bytes()));
             message.extend([0; 4]);
             message.extend(prefix.network().octets());
         }
@@ -143,6 +150,8 @@ pub struct Advertiser {
     random: Random,
     /// Advertisements of the start that are still to come.
     initial: u8,
+    /// Prefixes that hosts still have from earlier settings, and how many advertisements are still to take them back.
+    withdrawn: Vec<(Ipv6Net, u8)>,
     unsolicited_ms: u64,
     solicited_ms: Option<u64>,
     sent_ms: Option<u64>,
@@ -151,9 +160,15 @@ pub struct Advertiser {
 impl Advertiser {
     /// Starts to advertise: the first message is due within half a second.
     pub fn new(settings: Settings, seed: u64, now_ms: u64) -> Advertiser {
-        let (random, initial) = (Random::new(seed), MAX_INITIAL_RTR_ADVERTISEMENTS);
-        let mut advertiser =
-            Advertiser { settings, random, initial, unsolicited_ms: now_ms, solicited_ms: None, sent_ms: None };
+        let mut advertiser = Advertiser {
+            settings,
+            random: Random::new(seed),
+            initial: MAX_INITIAL_RTR_ADVERTISEMENTS,
+            withdrawn: Vec::new(),
+            unsolicited_ms: now_ms,
+            solicited_ms: None,
+            sent_ms: None,
+        };
         advertiser.unsolicited_ms = now_ms.saturating_add(advertiser.random.up_to(MAX_RA_DELAY_TIME_MS));
         advertiser
     }
@@ -163,10 +178,16 @@ impl Advertiser {
         &self.settings
     }
 
-    /// New settings, which hosts are told as at a start.
+    /// New settings, which hosts are told as at a start. Prefixes that are gone are taken back.
     pub fn reconfigure(&mut self, settings: Settings, now_ms: u64) {
         if self.settings != settings {
-            self.settings = settings;
+            let before = std::mem::replace(&mut self.settings, settings);
+            let (now, is_same) = (&self.settings.prefixes, |a: &Ipv6Net, b: &Ipv6Net| a.trunc() == b.trunc());
+            let gone = before.prefixes.into_iter().map(|prefix| (prefix, MAX_FINAL_RTR_ADVERTISEMENTS));
+            self.withdrawn.extend(gone);
+            self.withdrawn.retain(|(old, _)| !now.iter().any(|new| is_same(old, new)));
+            let excess = self.withdrawn.len().saturating_sub(WITHDRAWN_MAX);
+            self.withdrawn.drain(..excess);
             self.initial = MAX_INITIAL_RTR_ADVERTISEMENTS;
             self.unsolicited_ms = self.earliest_ms(now_ms);
         }
@@ -193,7 +214,11 @@ impl Advertiser {
         self.sent_ms = Some(now_ms);
         self.solicited_ms = None;
         self.unsolicited_ms = now_ms.saturating_add(interval_ms);
-        Some(self.settings.advertisement())
+        let room = RA_PREFIXES_MAX.saturating_sub(self.settings.prefixes.len());
+        let withdrawn: Vec<Ipv6Net> = self.withdrawn.iter().take(room).map(|(prefix, _)| *prefix).collect();
+        self.withdrawn.iter_mut().take(room).for_each(|(_, left)| *left -= 1);
+        self.withdrawn.retain(|(_, left)| *left > 0);
+        Some(self.settings.message(self.settings.lifetime_seconds, &self.settings.prefixes, &withdrawn))
     }
 
     /// Plans the answer to a solicitation: one multicast for all that ask within half a second, three seconds after
@@ -205,9 +230,12 @@ impl Advertiser {
         }
     }
 
-    /// The last message: the router is no default router any more (section 6.2.5).
+    /// The last message: the router is no default router any more (section 6.2.5), and nobody speaks for its prefixes.
     pub fn stop(&self) -> Vec<u8> {
-        self.settings.with_lifetime(0)
+        let own = self.settings.prefixes.iter();
+        let all = own.chain(self.withdrawn.iter().map(|(prefix, _)| prefix));
+        let withdrawn: Vec<Ipv6Net> = all.take(RA_PREFIXES_MAX).copied().collect();
+        self.settings.message(0, &[], &withdrawn)
     }
 
     fn earliest_ms(&self, now_ms: u64) -> u64 {

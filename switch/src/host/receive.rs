@@ -148,7 +148,7 @@ impl Host {
             if waiting.port == PortId::ROUTER {
                 // Nothing is learned of paths: what fits every one is sent beyond the link (RFC 8200 section 5).
                 let is_neighbour = destination(head.get(l3_offset..).unwrap_or_default()) == Some(key.address());
-                let mtu = if is_neighbour { mtu } else { mtu.min(icmp6::PATH_MTU) };
+                let mtu = if is_neighbour { mtu } else { mtu.min(IPV6_MTU_MIN as usize) };
                 let identification = self.identifications.next();
                 return self.out.forward_cut(domain, waiting.frame, mac, mtu, identification);
             }

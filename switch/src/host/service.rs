@@ -127,7 +127,8 @@ impl Services {
         let full = self.held.len() + self.replies.len() >= HELD_MAX;
         if full && !self.overrun {
             tracing::error!(
-                "leases: {HELD_MAX} DHCP clients wait for the disk; further requests are ignored meanwhile; see to the disk"
+                "leases: {HELD_MAX} answers to DHCP clients wait for the disk, and requests are ignored until it is done; \
+                 see to the disk"
             );
             self.overrun = true;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::net::process::wait_for;
-use tests::net::router::{Net, Router, net, tool, v6, wait_gateway};
+use tests::net::router::{Net, Router, config, net, tool, v6, wait_gateway};
 use tests::net::traffic::{ping, wait_reachable};
 use tests::net::{Lab, Link};
 
@@ -63,6 +63,32 @@ fn a_host_configures_itself() {
     assert!(prefix.contains("dev eth0"), "{prefix}");
     wait_reachable(&host, other.v6());
     assert_eq!(ping(&host, other.v6(), 1352, 3), 3, "packets as long as the advertised MTU");
+    router.stop();
+}
+
+#[test]
+fn a_prefix_that_a_reload_removes_is_taken_back() {
+    let Some(mut lab) = Lab::new("a_prefix_that_a_reload_removes_is_taken_back") else { return };
+    let host = lab.member(1, "a0", &Link { bare: true, ..Link::default() });
+    host.space().sysctl("ipv6/conf/eth0/accept_ra", "1");
+    let before = Net { keys: KEYS, ..net("one", 1, &["a0"]) };
+    let router = Router::start(&lab, &[before], &[], "");
+    let addresses = || host.space().ip("-6 address show dev eth0 scope global");
+    wait_for("an address to be preferred", Duration::from_secs(30), || {
+        let text = addresses();
+        (text.contains("scope global dynamic") && !text.contains("deprecated")).then_some(())
+    });
+    let keys = format!("{KEYS}prefixes = []\n");
+    router.switch().write_config(&config(&[Net { keys: &keys, ..net("one", 1, &["a0"]) }]));
+    assert_eq!(router.switch().switchctl(&["reload"]).code, 0);
+    let text = wait_for("it to be deprecated", Duration::from_secs(10), || {
+        let text = addresses();
+        text.contains("deprecated").then_some(text)
+    });
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let seconds = words.iter().zip(&words[1..]).find(|(word, _)| **word == "valid_lft").map(|(_, seconds)| *seconds);
+    let seconds: u32 = seconds.unwrap().trim_end_matches("sec").parse().unwrap();
+    assert!((7_000..=7_200).contains(&seconds), "two hours are left: {text}");
     router.stop();
 }
 

@@ -215,6 +215,11 @@ const ROUTE: &[(&str, &str)] = &[
         "12:1: route \"ten\": \"to\" is \"ten\"; write an address and a length, like \"10.9.0.0/16\"",
     ),
     (
+        "to = \"::ffff:10.0.0.0/104\"\ntype = \"blackhole\"",
+        "12:1: route \"::ffff:10.0.0.0/104\": packets to IPv4 addresses in the form of IPv6 are never forwarded; write \
+            \"10.0.0.0/8\"",
+    ),
+    (
         "to = \"10.9.0.0/16\"",
         "12:1: route \"10.9.0.0/16\": leads nowhere; add via = \"ADDRESS\", or type = \"blackhole\", \"unreachable\" \
             or \"prohibit\"",

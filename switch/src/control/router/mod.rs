@@ -2,7 +2,8 @@
 //! hops.
 //!
 //! `interfaces`: what there is to route between; `next_hops` and `balance`: what routes lead to; `routes`: the routes
-//! of all VRFs; `identity`: MAC addresses; `services`: DHCP and router advertisements; `commands`, `load`, `list` and
+//! of all VRFs; `identity`: MAC addresses; `services`: DHCP and router advertisements; `mtu`: how
+//! large packets may be; `commands`, `load`, `list` and
 //! `explain`: the control socket's commands. Control thread.
 //!
 //! The order of a change: what goes is taken out of the routing tables and next hops first; then workers and host get
@@ -16,13 +17,14 @@ pub(super) mod identity;
 mod interfaces;
 mod list;
 mod load;
+mod mtu;
 mod next_hops;
 mod routes;
 mod services;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -34,7 +36,7 @@ use super::Control;
 use super::view::routed_domain;
 use crate::config::{self, InterfaceKind, Nets, RouteConfig, RouteKind};
 use crate::host::SharedHost;
-use crate::ids::{DomainId, PortId, VrfId};
+use crate::ids::{PortId, VrfId};
 use crate::table::fdb::{Entry, Kind, MacKey};
 use crate::table::router::{RouterFlags, RouterSetup};
 use crate::table::snapshot::Snapshot;
@@ -57,13 +59,16 @@ pub(super) struct Router {
     incomplete: bool,
     /// The store of leases was opened, or could not be.
     keeps_leases: bool,
+    /// What the log says of ports whose MTU is too small, by interface.
+    mtu_notes: BTreeMap<String, String>,
 }
 
 impl Router {
     /// A router without interfaces.
     pub fn new(shared: &Arc<Shared>, host: SharedHost, machine: String) -> Router {
         let routes = Arc::new(std::sync::Mutex::new(Routes::new(shared, &host)));
-        Router { routes, host, machine, nets: Nets::default(), incomplete: true, keeps_leases: false }
+        let (nets, mtu_notes) = (Nets::default(), BTreeMap::new());
+        Router { routes, host, machine, nets, incomplete: true, keeps_leases: false, mtu_notes }
     }
 
     /// The configuration has other routes now.
@@ -142,24 +147,10 @@ impl Control {
         self.config.interfaces().filter_map(iface).collect()
     }
 
-    /// The smallest MTU of the attached ports of each domain.
-    fn domain_mtus(&self) -> HashMap<DomainId, u32> {
-        let mut mtus: HashMap<DomainId, u32> = HashMap::new();
-        for port in &self.config.ports {
-            let attached = self.ports.by_name(&port.interface).and_then(|slot| slot.attached());
-            let Some(mtu) = attached.map(|attached| attached.link.mtu) else { continue };
-            let own = port.is_routed().then(|| self.domains.get(&routed_domain(&port.interface))).flatten();
-            let domains = port.domains().filter_map(|bridge| self.domains.get(bridge)).chain(own);
-            domains.for_each(|domain| {
-                mtus.entry(domain).and_modify(|least| *least = mtu.min(*least)).or_insert(mtu);
-            });
-        }
-        mtus
-    }
-
     /// What comes before a publication: interfaces that go, or change, take along what depends on them. Answers what
     /// the workers are told of the router, and whether the interfaces changed.
     pub(super) fn leave_interfaces(&mut self) -> (RouterSetup, bool) {
+        self.warn_of_mtus();
         let wanted = self.wanted_interfaces();
         self.router.nets = Nets::of(&self.config);
         let fdb = self.shared.fdb();

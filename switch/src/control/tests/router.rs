@@ -163,6 +163,7 @@ fn routes_change_at_run_time_and_go_with_a_reload() {
             add("10.6.0.0/16", "10.9.0.1"),
             "is reached only by another route (10.9.0.0/16), and routes are not recursive",
         ),
+        (add("::ffff:10.6.0.0/112", "fd00::8"), "in the form of IPv6 are never forwarded; write \"10.6.0.0/16\""),
         (add("fd00:2::/64", "10.1.0.8"), "next hop 10.1.0.8 is IPv4, the prefix is IPv6"),
         (del("10.6.0.0/16"), "no route to exactly 10.6.0.0/16 in the default VRF: show-routes lists the routes"),
         (del("10.1.0.0/24"), "route 10.1.0.0/24 comes with an interface's address"),
@@ -437,5 +438,35 @@ fn drops_of_the_router_itself_are_named() {
     assert_eq!((drop.reason.as_str(), drop.port.as_deref(), drop.count), ("host_limited", Some("router"), 3));
     let (items, _) = bench.ask(Request::ShowDrops { port: None }).unwrap();
     assert!(items.iter().any(|item| matches!(item, Item::Drop(drop) if drop.port.as_deref() == Some("router"))));
+    bench.end();
+}
+
+#[test]
+fn a_port_too_small_for_ipv6_is_named_while_an_interface_speaks_it() {
+    let text = "[[bridge]]\nname = \"pods\"\ngateway = [\"10.1.0.1/24\", \"fd00:1::1/64\"]\n\
+        [[port]]\ninterface = \"a\"\nbridge = \"pods\"\n\
+        [[port]]\ninterface = \"up0\"\naddress = [\"fd00:2::1/64\"]\n\
+        [[port]]\ninterface = \"up1\"\naddress = [\"192.168.0.5/30\"]\n";
+    let mut bench = Bench::new(text, 1);
+    let with_mtu = |ifindex, name: &str, mtu| {
+        LinkEvent::Present(Link { ifindex, name: name.to_string(), up: true, mtu, mac: None })
+    };
+    for (ifindex, name) in [(1, "a"), (2, "up0"), (3, "up1")] {
+        bench.event(with_mtu(ifindex, name, 1_279));
+        bench.settle();
+    }
+    let said = |bench: &mut Bench, name: &str| -> Vec<String> {
+        let notes = bench.port(name).notes;
+        notes.into_iter().filter(|note| note.contains("too small for IPv6")).collect()
+    };
+    let [note] = &said(&mut bench, "a")[..] else { panic!("one note") };
+    assert!(note.starts_with("mtu 1279 is too small for IPv6, and bridge pods has an IPv6 address: "), "{note}");
+    assert!(note.contains("; run `ip link set a mtu 1280` and the same at its far end"), "{note}");
+    assert_eq!((said(&mut bench, "up0").len(), said(&mut bench, "up1").len()), (1, 0), "IPv4 alone may be smaller");
+    assert_eq!(bench.control.warned_mtus(), ["a", "up0"]);
+    bench.event(with_mtu(1, "a", 1_280));
+    bench.settle();
+    assert!(said(&mut bench, "a").is_empty());
+    assert_eq!(bench.control.warned_mtus(), ["up0"]);
     bench.end();
 }

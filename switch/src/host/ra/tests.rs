@@ -65,11 +65,62 @@ fn mtu_dns_and_search_list_are_these_octets() {
     assert_eq!((m, o), (0x80, 0x40));
 }
 
+/// Third octets and lifetimes, valid and preferred, of the prefixes in a message.
+fn prefixes(message: &[u8]) -> Vec<(u8, [u32; 2])> {
+    let (mut found, mut options) = (Vec::new(), &message[16..]);
+    while let [kind, len, ..] = *options {
+        let (option, rest) = options.split_at(8 * usize::from(len));
+        if kind == OPTION_PREFIX {
+            assert_eq!(option[2..4], [64, 0xc0], "for SLAAC, and on the link");
+            let word = |at: usize| u32::from_be_bytes(*option[at..].first_chunk().unwrap());
+            found.push((option[16 + 5], [word(4), word(8)]));
+        }
+        options = rest;
+    }
+    found
+}
+
 #[test]
-fn the_last_advertisement_ends_the_default_router() {
-    let last = Advertiser::new(settings(), 1, 0).stop();
+fn the_last_advertisement_ends_the_default_router_and_its_prefixes() {
+    let mut advertiser = Advertiser::new(settings(), 1, 0);
+    let last = advertiser.stop();
     assert_eq!(last[6..8], [0, 0]);
-    assert_eq!(last[8..], settings().advertisement()[8..], "and nothing else");
+    assert_eq!(prefixes(&last), [(1, [0, 0])]);
+    assert_eq!((&last[8..24], last.len()), (&settings().advertisement()[8..24], settings().advertisement().len()));
+    advertiser.reconfigure(with_prefixes(&[2]), 0);
+    assert_eq!(prefixes(&advertiser.stop()), [(2, [0, 0]), (1, [0, 0])]);
+}
+
+/// Settings with prefixes of these third octets.
+fn with_prefixes(numbers: &[u8]) -> Settings {
+    let prefix = |number| format!("fd00:244:{number:x}::/64").parse().unwrap();
+    Settings { prefixes: numbers.iter().map(prefix).collect(), ..settings() }
+}
+
+#[test]
+fn prefixes_that_go_are_taken_back_three_times() {
+    let mut advertiser = Advertiser::new(with_prefixes(&[1, 2]), 3, 0);
+    let next = |advertiser: &mut Advertiser| prefixes(&advertiser.poll(advertiser.due_ms()).unwrap());
+    let usual = [2_592_000, 604_800];
+    assert_eq!(next(&mut advertiser), [(1, usual), (2, usual)]);
+    advertiser.reconfigure(with_prefixes(&[2, 3]), 1_000);
+    assert_eq!(next(&mut advertiser), [(2, usual), (3, usual), (1, [0, 0])]);
+    // Host bits are no other prefix: settings() has the address of one.
+    advertiser.reconfigure(settings(), 10_000);
+    assert_eq!(next(&mut advertiser), [(1, usual), (2, [0, 0]), (3, [0, 0])], "the first one is back");
+    for _ in 0..2 {
+        assert_eq!(next(&mut advertiser), [(1, usual), (2, [0, 0]), (3, [0, 0])]);
+    }
+    assert_eq!(next(&mut advertiser), [(1, usual)]);
+    for number in 0..100 {
+        advertiser.reconfigure(with_prefixes(&[number]), 100_000);
+    }
+    let expected = |first| -> Vec<(u8, [u32; 2])> {
+        std::iter::once((99, usual)).chain((first..99).take(17).map(|number| (number, [0, 0]))).collect()
+    };
+    for first in [35, 35, 35, 52, 52, 52, 69, 69, 69, 86, 86, 86, 99] {
+        assert_eq!(next(&mut advertiser), expected(first), "64 at most, as many at a time as there is room for");
+    }
 }
 
 /// When the next messages go out, with nobody asking.
