@@ -174,9 +174,9 @@ trait Version {
     fn look_up(vrf: &VrfView, to: &[Self::Address], found: &mut [NextHopId]);
     /// The neighbour with this address.
     fn key(domain: DomainId, address: Self::Address) -> NeighbourKey;
-    /// True for a destination that is never forwarded to: it is this interface's, or nobody's (RFC 4291 2.5.6).
-    fn is_link_local(to: Self::Address) -> bool;
-    /// True for an address of the interface.
+    /// True for a destination that is never forwarded to: it is this interface's, or nobody's (RFC 4291 2.5.6, 2.7).
+    fn stays_here(to: Self::Address) -> bool;
+    /// True for an address of the interface, or a group that it listens to.
     fn owns(router: &RouterView, address: Self::Address) -> bool;
     /// Counts the TTL down, with what depends on it.
     fn decrement(head: &mut [u8], l3_offset: usize);
@@ -201,8 +201,8 @@ impl Version for V4 {
         NeighbourKey::v4(domain, address)
     }
 
-    fn is_link_local(_to: u32) -> bool {
-        // 169.254/16 is a martian.
+    fn stays_here(_to: u32) -> bool {
+        // 169.254/16 and groups are martians.
         false
     }
 
@@ -236,12 +236,12 @@ impl Version for V6 {
         NeighbourKey::v6(domain, address)
     }
 
-    fn is_link_local(to: u128) -> bool {
-        ipv6::is_link_local(to)
+    fn stays_here(to: u128) -> bool {
+        ipv6::is_link_local(to) || ipv6::is_multicast(to)
     }
 
     fn owns(router: &RouterView, address: u128) -> bool {
-        router.has_ipv6(address)
+        router.has_ipv6(address) || router.listens_to(address)
     }
 
     #[inline]
@@ -293,7 +293,7 @@ fn known<'v, V: Version>(
     {
         return Ok(last.known);
     }
-    if V::is_link_local(to) {
+    if V::stays_here(to) {
         let own = V::owns(router, to);
         return Err(if own { punt(Why::Local) } else { Outcome::Done(Verdict::Drop(Drop::IpMartian)) });
     }
