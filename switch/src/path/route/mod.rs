@@ -339,7 +339,11 @@ fn forward<V: Version>(
     if packet.len > mtu as usize && !packet.may_fragment {
         return complain(Complaint::TooBig(mtu));
     }
-    if Some(way.domain) == meta.domain && router.flags.redirects && ctx.redirects.take(ctx.now_s) {
+    if Some(way.domain) == meta.domain
+        && router.flags.redirects
+        && may_be_reached(ctx, port)
+        && ctx.redirects.take(ctx.now_s)
+    {
         redirect(ctx, frame, meta, &way);
     }
     if router.flags.clamp_mss || egress.flags.clamp_mss {
@@ -371,6 +375,14 @@ fn address(head: &mut [u8], dst: Mac, src: Mac) {
         addresses[..6].copy_from_slice(&dst.octets());
         addresses[6..].copy_from_slice(&src.octets());
     }
+}
+
+/// True if the sender could reach a next hop behind `port` without the router: isolated ports reach each other only by
+/// it, so that a redirect would cut them off.
+#[inline(never)]
+fn may_be_reached(ctx: &Ctx<'_>, port: Option<PortId>) -> bool {
+    let is_isolated = |port| ctx.view.port(port).is_some_and(|port| port.flags.isolated);
+    !is_isolated(ctx.ingress) || port.is_some_and(|port| port == ctx.ingress || !is_isolated(port))
 }
 
 /// Has the host tell the sender of a better way; the packet is forwarded all the same (RFC 1812 5.2.7.2).
