@@ -34,7 +34,7 @@ fn piece(packet: &[u8], identification: u16, from: usize, to: usize) -> Vec<u8> 
     if is_v4 {
         piece[2..4].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
         piece[4..6].copy_from_slice(&identification.to_be_bytes());
-        piece[6..8].copy_from_slice(&(from as u16 / 8 | if more { MORE_V4 } else { 0 }).to_be_bytes());
+        piece[6..8].copy_from_slice(&((from as u16 / 8) | if more { MORE_V4 } else { 0 }).to_be_bytes());
     } else {
         piece[4..6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
         let next = std::mem::replace(&mut piece[6], FRAGMENT);
