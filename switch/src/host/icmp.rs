@@ -231,6 +231,7 @@ mod tests {
             (Error::Prohibited, [3, 13]),
             (Error::Redirect(Ipv4Addr::new(10, 1, 0, 9)), [5, 1]),
             (Error::TtlExceeded, [11, 0]),
+            (Error::ReassemblyTime, [11, 1]),
         ];
         for (what, bytes) in cases {
             assert_eq!(error(&udp(9), what, ROUTER, 0).unwrap()[20..22], bytes, "{what:?}");

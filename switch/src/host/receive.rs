@@ -11,7 +11,7 @@ use super::service::dhcp_payload;
 use super::tell::{About, destination};
 use super::{Host, Interface, icmp6};
 use crate::ids::{DomainId, Mac, NextHopId, PortId};
-use crate::limits::ETHERNET_HEADER;
+use crate::limits::{ETHERNET_HEADER, IPV6_MTU_MIN};
 use crate::path::listen::ETHERTYPE_ARP;
 use crate::path::route::ipv4::DONT_FRAGMENT;
 use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};

@@ -92,7 +92,9 @@ impl Host {
             // Of groups, only those of IPv6 are asked (RFC 1122 3.2.2.6: a broadcast echo request may be ignored).
             About::Heard => {
                 // One host's packet in a frame to many is for nobody (RFC 1122 3.3.6).
-                if matches!(destination(packet), Some(IpAddr::V6(to)) if to.is_multicast()) {
+                let router = self.view.router(domain);
+                let is_ours = |group: Ipv6Addr| router.is_some_and(|router| router.listens_to(group.into()));
+                if matches!(destination(packet), Some(IpAddr::V6(to)) if is_ours(to)) {
                     self.echo(domain, packet);
                 }
                 None

@@ -42,6 +42,13 @@ pub struct RouterFlags {
     pub clamp_mss: bool,
 }
 
+/// ff02::1, all nodes on a link; ff02::2 and ff05::2, all routers on a link and of a site (RFC 4291 2.7.1).
+const ALL_GROUPS: [u128; 3] = [0xff02 << 112 | 1, 0xff02 << 112 | 2, 0xff05 << 112 | 2];
+
+/// ff02::1:ff00:0, and the part of an address that goes into its solicited-node group.
+const SOLICITED_NODE: u128 = 0xff02 << 112 | 0x1_ff00_0000;
+const SOLICITED_NODE_OWN: u128 = 0xff_ffff;
+
 impl RouterView {
     /// True for one of the interface's IPv4 addresses.
     #[inline]
@@ -53,6 +60,13 @@ impl RouterView {
     #[inline]
     pub fn has_ipv6(&self, address: u128) -> bool {
         self.ipv6.contains(&address)
+    }
+
+    /// True for an IPv6 group that the interface listens to: all nodes, all routers, and those that its addresses are
+    /// asked for by (RFC 4291 2.8).
+    pub fn listens_to(&self, group: u128) -> bool {
+        let is_asked_for = |own: &u128| SOLICITED_NODE | (own & SOLICITED_NODE_OWN) == group;
+        !self.ipv6.is_empty() && (ALL_GROUPS.contains(&group) || self.ipv6.iter().any(is_asked_for))
     }
 
     /// The link-local address that goes with a MAC address (modified EUI-64, RFC 4291 2.5.1 and appendix A).
@@ -107,6 +121,28 @@ pub struct RouterTables {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_listens_to_its_own_groups_only() {
+        let address = |text: &str| u128::from(text.parse::<Ipv6Addr>().unwrap());
+        let mut view = RouterView {
+            mac: Mac::ZERO,
+            vrf: VrfId::DEFAULT,
+            mtu: 1_500,
+            ipv4: Box::default(),
+            ipv6: Box::new([address("2001:db8::12:3456"), address("fe80::ffff:ffff")]),
+            flags: RouterFlags { proxy: false, suppress: false, dhcp: false, redirects: false, clamp_mss: false },
+        };
+        for own in ["ff02::1", "ff02::2", "ff05::2", "ff02::1:ff12:3456", "ff02::1:ffff:ffff"] {
+            assert!(view.listens_to(address(own)), "{own}");
+        }
+        for other in ["ff01::1", "ff02::5", "ff02::fb", "ff05::1", "ff0e::1", "ff02::1:ff12:3457", "ff02::1:fe12:3456"]
+        {
+            assert!(!view.listens_to(address(other)), "{other}");
+        }
+        view.ipv6 = Box::default();
+        assert!(!view.listens_to(address("ff02::1")), "it does not speak IPv6");
+    }
 
     #[test]
     fn link_local_addresses_are_modified_eui_64() {

@@ -59,11 +59,64 @@ fn padding_of_the_link_is_not_forwarded() {
 #[test]
 fn unspecified_loopback_and_group_addresses_are_not_forwarded() {
     let mut lab = RouterLab::new(2);
-    for address in ["::", "::1", "ff02::1", "ff0e::1"] {
+    for address in ["::", "::1", "ff02::5", "ff0e::1"] {
         let address = address.parse().unwrap();
         assert_dropped(&mut lab, &udp6_from(0, address, v6(1, 2), 64, 8), Drop::IpMartian);
         assert_dropped(&mut lab, &udp6(0, address, 64, 8), Drop::IpMartian);
     }
+}
+
+/// An echo request to a group in a frame to the router alone, or in one to the group.
+fn ping_group(source: Ipv6Addr, group: &str, alone: bool) -> Vec<u8> {
+    let group: Ipv6Addr = group.parse().unwrap();
+    let mut frame = ping6(0, group, 64);
+    frame[IP + 8..IP + 24].copy_from_slice(&source.octets());
+    let sum = checksum::sum(&frame[IP + 8..IP + 40]);
+    let message = [&frame[IP + 40..IP + 42], &[0, 0], &frame[IP + 44..]].concat();
+    let sum = u64::from(sum) + 58 + message.len() as u64 + u64::from(checksum::sum(&message));
+    frame[IP + 42..IP + 44].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
+    if !alone {
+        let [.., a, b, c, d] = group.octets();
+        frame[..6].copy_from_slice(&[0x33, 0x33, a, b, c, d]);
+    }
+    frame
+}
+
+#[test]
+fn the_router_hears_its_groups_in_frames_to_all_and_to_itself() {
+    let mut lab = RouterLab::new(2);
+    for alone in [true, false] {
+        for group in ["ff02::1", "ff02::2", "ff05::2", "ff02::1:ff00:1"] {
+            lab.send(0, &ping_group(v6(0, 2), group, alone));
+            let (from, to, kind, _, _) = icmp6(&lab.only(0));
+            assert_eq!((from, to, kind), (v6(0, 1), v6(0, 2), [129, 0]), "{group}");
+        }
+        for group in ["ff02::fb", "ff0e::1", "ff02::1:ff00:2", "ff01::1"] {
+            lab.send(0, &ping_group(v6(0, 2), group, alone));
+            lab.assert_silent();
+        }
+        for source in ["::1", "ff02::1", "::"] {
+            lab.send(0, &ping_group(source.parse().unwrap(), "ff02::1", alone));
+            lab.assert_silent();
+        }
+    }
+    assert_eq!(lab.dropped(Drop::IpMartian), 4 + 2);
+}
+
+#[test]
+fn duplicate_address_detection_in_a_frame_to_the_router_is_heard() {
+    let mut lab = RouterLab::new(2);
+    let mut frame = ping_group(Ipv6Addr::UNSPECIFIED, "ff02::1:ff00:1", true);
+    frame.truncate(IP + 40);
+    frame.extend([135, 0, 0, 0, 0, 0, 0, 0]);
+    frame.extend(v6(0, 1).octets());
+    frame[IP + 5] = 24;
+    frame[IP + 7] = 255;
+    let sum = u64::from(checksum::sum(&frame[IP + 8..])) + 58 + 24;
+    frame[IP + 42..IP + 44].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
+    lab.send(0, &frame);
+    let (from, to, kind, _, _) = icmp6(&lab.only(0));
+    assert_eq!((from, to, kind), (v6(0, 1), "ff02::1".parse().unwrap(), [136, 0]));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! When a sender is told of a better way (RFC 1812 5.2.7.2, RFC 4861 8.2).
 
+use switch::table::fdb::{Entry, Kind, MacKey};
+use switch::table::neighbour::NeighbourKey;
+
 use super::*;
 
 /// Another router on the subnet of port 0, whose MAC address is known.
@@ -25,7 +28,7 @@ fn split(lab: &mut RouterLab) -> (Vec<Vec<u8>>, Vec<Icmp>) {
 
 /// Makes 10.1.0.3 a known neighbour.
 fn know(lab: &mut RouterLab) {
-    let key = switch::table::neighbour::NeighbourKey::new(tests::lab::domain(1), v4(0, 3).into());
+    let key = NeighbourKey::new(tests::lab::domain(1), v4(0, 3).into());
     lab.host.add_neighbour(key, Mac::new([2, 0, 0, 0, 0, 0x33])).unwrap();
 }
 
@@ -71,6 +74,38 @@ fn an_interface_may_be_told_not_to_redirect() {
     assert_eq!((forwarded.len(), redirects.len()), (1, 0));
 }
 
+/// Two hosts of one subnet behind two ports of one bridge, one asked for by way of the router.
+#[test]
+fn isolated_ports_reach_each_other_by_the_router_which_does_not_redirect_them() {
+    for isolated in [[false, false], [true, false], [false, true], [true, true]] {
+        let mut lab = RouterLab::with(3, |setup, _| match setup.id.index() {
+            0 => setup.flags.isolated = isolated[0],
+            2 => (setup.flags.isolated, setup.native) = (isolated[1], Some(tests::lab::domain(1))),
+            _ => {}
+        });
+        let key = MacKey::new(tests::lab::domain(1), station(2));
+        let entry = Entry { key, port: tests::lab::port(2), kind: Kind::Static, stamp_s: 0 };
+        lab.shared().fdb().insert(entry).unwrap();
+        let key = NeighbourKey::new(tests::lab::domain(1), v4(0, 9).into());
+        lab.host.add_neighbour(key, station(2)).unwrap();
+        let frame = udp4(0, v4(0, 9), 64, 8);
+        let mut direct = frame.clone();
+        direct[..6].copy_from_slice(&station(2).octets());
+        lab.send(0, &direct);
+        let both = isolated == [true, true];
+        assert_eq!((lab.take(2).len(), lab.dropped(Drop::L2Isolated)), if both { (0, 1) } else { (1, 0) });
+        lab.send(0, &frame);
+        let expected = changed(frame.clone(), |frame| {
+            frame[..6].copy_from_slice(&station(2).octets());
+            frame[6..12].copy_from_slice(&gateway(0).octets());
+            frame[IP + 8] -= 1;
+        });
+        assert_eq!(lab.take(2), [expected]);
+        let (rest, redirects) = split(&mut lab);
+        assert_eq!((rest.len(), redirects.len()), (0, usize::from(!both)), "isolated: {isolated:?}");
+    }
+}
+
 #[test]
 fn redirects_keep_within_limits() {
     let mut lab = lab();
@@ -87,7 +122,7 @@ fn redirects_keep_within_limits() {
 #[test]
 fn an_ipv6_sender_is_redirected_to_the_destination_on_its_own_link() {
     let mut lab = RouterLab::new(2);
-    let key = switch::table::neighbour::NeighbourKey::new(tests::lab::domain(1), v6(0, 3).into());
+    let key = NeighbourKey::new(tests::lab::domain(1), v6(0, 3).into());
     lab.host.add_neighbour(key, Mac::new([2, 0, 0, 0, 0, 0x33])).unwrap();
     lab.send(0, &udp6_from(0, v6(0, 3), v6(0, 2), 64, 8));
     let sent = lab.take(0);

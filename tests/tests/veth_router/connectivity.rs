@@ -263,6 +263,28 @@ fn a_stream_between_subnets_loses_nothing_and_keeps_its_order() {
     router.stop();
 }
 
+/// Isolated ports of one subnet: no frame goes between them, but what they send to the gateway does.
+#[test]
+fn isolated_ports_reach_each_other_by_the_gateway_only() {
+    let Some(mut lab) = Lab::new("isolated_ports_reach_each_other_by_the_gateway_only") else { return };
+    let [a, b] = ["a0", "b0"].map(|end| lab.member(1, end, &Link::default()));
+    let port = |end: &str| format!("[[port]]\ninterface = \"{end}\"\nbridge = \"one\"\nisolated = true\n");
+    let router = Router::start(&lab, &[net("one", 1, &[])], &[], &(port("a0") + &port("b0")));
+    ["a0", "b0"].iter().for_each(|end| drop(router.switch().wait_state(end, PortState::Up)));
+    [&a, &b].into_iter().for_each(wait_gateway);
+    does_not_reach(&a, &b);
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        // Its kernel would believe a redirect.
+        from.space().sysctl("ipv4/conf/all/accept_redirects", "1");
+        from.space().sysctl("ipv4/conf/eth0/accept_redirects", "1");
+        let (v4, v6) = (gateway_v4(1), gateway_v6(1));
+        from.space().ip_batch(&format!("route add {} via {v4}\nroute add {} via {v6}\n", to.v4(), to.v6()));
+    }
+    reaches(&a, &b);
+    reaches(&b, &a);
+    router.stop();
+}
+
 /// A router on a stick: one port, two VLANs, and a third one on an access port.
 #[test]
 fn vlans_of_a_trunk_are_routed_between_one_another() {

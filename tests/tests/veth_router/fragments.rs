@@ -53,7 +53,7 @@ fn piece(frame: &[u8], identification: u16, from: usize, to: usize) -> Vec<u8> {
     if is_v4 {
         piece[IP + 2..IP + 4].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
         piece[IP + 4..IP + 6].copy_from_slice(&identification.to_be_bytes());
-        piece[IP + 6..IP + 8].copy_from_slice(&(from as u16 / 8 | u16::from(more) << 13).to_be_bytes());
+        piece[IP + 6..IP + 8].copy_from_slice(&((from as u16 / 8) | (u16::from(more) << 13)).to_be_bytes());
         seal(&mut piece);
     } else {
         piece[IP + 4..IP + 6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());

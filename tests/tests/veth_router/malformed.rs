@@ -304,6 +304,22 @@ fn headers_v6(table: &mut Table) {
         echo[..6].fill(0xff);
         table.add(&format!("an echo request to {to} in a frame to all"), echo, Nothing);
     }
+    // A group in a frame to the router alone (RFC 6085).
+    for (group, answer) in [
+        ("ff02::1", Message(129, 0)),
+        ("ff02::2", Message(129, 0)),
+        ("ff02::1:ff00:fe", Message(129, 0)),
+        ("ff02::1:ff00:fd", Nothing),
+        ("ff02::fb", Nothing),
+        ("ff0e::1", Nothing),
+    ] {
+        let echo = packets::echo_request(&table.ends(address(group)), 1, 2, PAYLOAD);
+        table.add(&format!("an echo request to {group} in a frame to the router"), echo, answer.clone());
+        let mut echo = packets::echo_request(&table.ends(address(group)), 1, 2, PAYLOAD);
+        let IpAddr::V6(to) = address(group) else { unreachable!() };
+        echo[..6].copy_from_slice(&[&[0x33, 0x33][..], &to.octets()[12..]].concat());
+        table.add(&format!("an echo request to {group} in a frame to the group"), echo, answer);
+    }
     let mut broken = packets::echo_request(&table.ends(gateway_v6(1).into()), 1, 2, PAYLOAD);
     broken[IP + 43] ^= 1;
     table.add("IPv6, an echo request with a wrong checksum", broken, Nothing);

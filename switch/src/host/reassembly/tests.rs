@@ -34,7 +34,7 @@ fn piece(packet: &[u8], identification: u16, from: usize, to: usize) -> Vec<u8> 
     if is_v4 {
         piece[2..4].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
         piece[4..6].copy_from_slice(&identification.to_be_bytes());
-        piece[6..8].copy_from_slice(&(from as u16 / 8 | if more { MORE_V4 } else { 0 }).to_be_bytes());
+        piece[6..8].copy_from_slice(&((from as u16 / 8) | if more { MORE_V4 } else { 0 }).to_be_bytes());
     } else {
         piece[4..6].copy_from_slice(&(8 + part.len() as u16).to_be_bytes());
         let next = std::mem::replace(&mut piece[6], FRAGMENT);
@@ -161,7 +161,7 @@ fn a_flood_of_first_fragments_stays_within_bounds_and_pushes_out_its_own() {
         let slow = packet(is_v4, 0xffff_0001, &[1; 4_000]);
         assert_eq!(all.give(&piece(&slow, 7, 0, 1_480), port(1), 0), None);
         let flood = packet(is_v4, 0, &[2; 4_000]);
-        for number in 0..20_000u32 {
+        for number in 0..2_000u32 {
             let mut fragment = piece(&flood, number as u16, 0, 1_440);
             // Many sources behind one port.
             let source = if is_v4 { 12..16 } else { 20..24 };
@@ -169,7 +169,7 @@ fn a_flood_of_first_fragments_stays_within_bounds_and_pushes_out_its_own() {
             assert_eq!(all.give(&fragment, port(0), u64::from(number)), None);
         }
         assert_eq!(all.all.len(), 256);
-        assert!(all.lost() >= 20_000 - 256);
+        assert!(all.lost() >= 2_000 - 256);
         assert_eq!(all.give(&piece(&slow, 7, 1_480, 9_999), port(1), 0), Some(slow), "another port's was kept");
     }
 }
@@ -200,7 +200,7 @@ fn long_datagrams_and_tiny_fragments_stay_within_octets() {
     }
     assert!(all.all.len() < 17, "{}", all.all.len());
     let whole = packet(true, 1_000, &vec![4; 65_000]);
-    for from in (8..65_000).step_by(16) {
+    for from in (8..65_000).step_by(64) {
         assert_eq!(all.give(&piece(&whole, 1, from, from + 8), port(0), 0), None);
     }
     // One that is more than may be kept pushes itself out.

@@ -234,6 +234,25 @@ fn the_end_waits_for_what_is_not_on_disk() {
     assert_eq!(batches.recv().unwrap(), [Ipv4Addr::new(10, 0, 1, 102)]);
 }
 
+/// A relay's message may be longer than a link: it is unicast to the server.
+#[test]
+fn a_message_in_fragments_is_heard_once_it_is_whole() {
+    let mut bed = bed();
+    let whole = frame([10, 0, 1, 5], SERVER, &message(1, [0; 4], &[]));
+    let (header, payload) = whole.split_at(34);
+    for (offset, more) in [(160, false), (0, true)] {
+        assert!(bed.sent().is_empty());
+        let part = if more { &payload[..160] } else { &payload[160..] };
+        let mut piece = [header, part].concat();
+        piece[16..18].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+        piece[20..22].copy_from_slice(&((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
+        bed.punt(1, Why::Local, &piece);
+    }
+    assert_eq!(bed.host.counters().dhcp_requests, 1);
+    assert_eq!(read_arp(&bed.sent_one().1).0, Mac::BROADCAST, "the probe of an address to offer");
+    assert_eq!(bed.host.counters().reassembled, 1);
+}
+
 #[test]
 fn leases_outlive_the_host() {
     let directory = tempfile::tempdir().unwrap();

@@ -26,7 +26,7 @@ pub fn check(head: &[u8], l3_offset: usize, frame_len: usize) -> Result<(Packet,
         return Err(Drop::IpMalformed);
     }
     let (source, destination) = addresses(header);
-    if is_martian_source(source) || is_martian_destination(destination) {
+    if (is_martian_source(source) || is_martian_destination(destination)) && !may_be_heard(source, destination) {
         return Err(Drop::IpMartian);
     }
     Ok((Packet { l3_offset, len, ttl: header[7], may_fragment: false }, destination))
@@ -65,10 +65,17 @@ fn is_martian_source(address: u128) -> bool {
     address <= 1 || is_multicast(address) || is_mapped(address)
 }
 
-/// Destinations that a router does not forward to, its own link-local address aside: the same.
+/// Destinations that a router does not forward to, its own link-local address and groups aside: the same.
 #[inline]
 fn is_martian_destination(address: u128) -> bool {
     is_martian_source(address)
+}
+
+/// True for a packet to a group, which may come in a frame to one station (RFC 6085): never forwarded, but the router
+/// may be in that group. Duplicate address detection has no source.
+#[cold]
+fn may_be_heard(source: u128, destination: u128) -> bool {
+    is_multicast(destination) && (source == 0 || !is_martian_source(source))
 }
 
 /// True if the sender's address means nothing beyond its link (RFC 4443 3.1 code 2).
@@ -135,14 +142,21 @@ mod tests {
         jumbo[18..21].fill(0);
         assert_eq!(check(&jumbo, 14, jumbo.len()), Err(Drop::IpMalformed));
         let mapped = 0xffff_0a01_0003_u128.to_be_bytes();
-        let martians = [[0u8; 16], [0xff; 16], mapped];
-        for (at, bytes) in martians.iter().flat_map(|bytes| [(22, *bytes), (38, *bytes)]) {
+        let group = [0xff; 16];
+        for (at, bytes) in [(22, [0; 16]), (38, [0; 16]), (22, group), (22, mapped), (38, mapped)] {
             let mut martian = packet();
             martian[at..at + 16].copy_from_slice(&bytes);
             assert_eq!(check(&martian, 14, martian.len()), Err(Drop::IpMartian));
             martian[at..at + 16].fill(0);
             martian[at + 15] = 1;
             assert_eq!(check(&martian, 14, martian.len()), Err(Drop::IpMartian));
+        }
+        // A group may be the router's own, also without a source.
+        for (source, is_heard) in [([0xfd; 16], true), ([0; 16], true), (1u128.to_be_bytes(), false), (group, false)] {
+            let mut frame = packet();
+            frame[22..38].copy_from_slice(&source);
+            frame[38..54].copy_from_slice(&group);
+            assert_eq!(check(&frame, 14, frame.len()).is_ok(), is_heard, "{source:?}");
         }
     }
 

@@ -174,9 +174,9 @@ trait Version {
     fn look_up(vrf: &VrfView, to: &[Self::Address], found: &mut [NextHopId]);
     /// The neighbour with this address.
     fn key(domain: DomainId, address: Self::Address) -> NeighbourKey;
-    /// True for a destination that is never forwarded to: it is this interface's, or nobody's (RFC 4291 2.5.6).
-    fn is_link_local(to: Self::Address) -> bool;
-    /// True for an address of the interface.
+    /// True for a destination that is never forwarded to: it is this interface's, or nobody's (RFC 4291 2.5.6, 2.7).
+    fn stays_here(to: Self::Address) -> bool;
+    /// True for an address of the interface, or a group that it listens to.
     fn owns(router: &RouterView, address: Self::Address) -> bool;
     /// Counts the TTL down, with what depends on it.
     fn decrement(head: &mut [u8], l3_offset: usize);
@@ -201,8 +201,8 @@ impl Version for V4 {
         NeighbourKey::v4(domain, address)
     }
 
-    fn is_link_local(_to: u32) -> bool {
-        // 169.254/16 is a martian.
+    fn stays_here(_to: u32) -> bool {
+        // 169.254/16 and groups are martians.
         false
     }
 
@@ -236,12 +236,12 @@ impl Version for V6 {
         NeighbourKey::v6(domain, address)
     }
 
-    fn is_link_local(to: u128) -> bool {
-        ipv6::is_link_local(to)
+    fn stays_here(to: u128) -> bool {
+        ipv6::is_link_local(to) || ipv6::is_multicast(to)
     }
 
     fn owns(router: &RouterView, address: u128) -> bool {
-        router.has_ipv6(address)
+        router.has_ipv6(address) || router.listens_to(address)
     }
 
     #[inline]
@@ -293,7 +293,7 @@ fn known<'v, V: Version>(
     {
         return Ok(last.known);
     }
-    if V::is_link_local(to) {
+    if V::stays_here(to) {
         let own = V::owns(router, to);
         return Err(if own { punt(Why::Local) } else { Outcome::Done(Verdict::Drop(Drop::IpMartian)) });
     }
@@ -339,7 +339,11 @@ fn forward<V: Version>(
     if packet.len > mtu as usize && !packet.may_fragment {
         return complain(Complaint::TooBig(mtu));
     }
-    if Some(way.domain) == meta.domain && router.flags.redirects && ctx.redirects.take(ctx.now_s) {
+    if Some(way.domain) == meta.domain
+        && router.flags.redirects
+        && may_be_reached(ctx, port)
+        && ctx.redirects.take(ctx.now_s)
+    {
         redirect(ctx, frame, meta, &way);
     }
     if router.flags.clamp_mss || egress.flags.clamp_mss {
@@ -371,6 +375,14 @@ fn address(head: &mut [u8], dst: Mac, src: Mac) {
         addresses[..6].copy_from_slice(&dst.octets());
         addresses[6..].copy_from_slice(&src.octets());
     }
+}
+
+/// True if the sender could reach a next hop behind `port` without the router: isolated ports reach each other only by
+/// it, so that a redirect would cut them off.
+#[inline(never)]
+fn may_be_reached(ctx: &Ctx<'_>, port: Option<PortId>) -> bool {
+    let is_isolated = |port| ctx.view.port(port).is_some_and(|port| port.flags.isolated);
+    !is_isolated(ctx.ingress) || port.is_some_and(|port| port == ctx.ingress || !is_isolated(port))
 }
 
 /// Has the host tell the sender of a better way; the packet is forwarded all the same (RFC 1812 5.2.7.2).
