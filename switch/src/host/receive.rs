@@ -66,12 +66,14 @@ impl Host {
             Why::Complain(complaint) => About::Complaint(complaint),
             Why::Redirect(key) => About::Redirect(key),
             Why::Local => About::Local,
-            Why::Heard | Why::Suppress => About::Heard,
+            Why::Heard => About::Heard,
+            Why::HeardAlone | Why::Suppress => About::HeardAlone,
         };
-        if !matches!(about, About::Local | About::Heard) {
+        if !matches!(about, About::Local | About::Heard | About::HeardAlone) {
             return self.icmp(about, Waiting { frame, port, domain });
         }
         let Some(received) = Received::parse(self.out.head(&frame)) else {
+            // No port takes a frame without a header.
             return self.out.discard(frame, port, Drop::HostIgnored);
         };
         let heard = Heard { port, domain, dst: received.dst, src: received.src };
@@ -84,7 +86,10 @@ impl Host {
             (Message::Dhcp(..) | Message::Other, _) => return self.icmp(about, Waiting { frame, port, domain }),
             (Message::Invalid, _) => {
                 self.counters.invalid += 1;
-                return self.out.discard(frame, port, Drop::HostIgnored);
+                // What others got as well is not lost.
+                if about != About::Heard {
+                    return self.out.discard(frame, port, Drop::HostIgnored);
+                }
             }
         }
         self.out.free(frame);
