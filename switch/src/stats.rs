@@ -68,7 +68,7 @@ drop_reasons! {
     NeighbourUnresolved "neighbour_unresolved" "Nobody answered for the next hop's MAC address, or too many packets waited for it."
     PacketTooBig "packet_too_big" "Larger than the next hop's MTU and not to be fragmented; the sender was told, limits aside."
     FragmentFailed "fragment_failed" "Could not be cut into fragments: its options are too long for the MTU, or the queue was full."
-    PuntFull "punt_full" "More packets for the switch itself than it can look at."
+    PuntFull "punt_full" "More packets for the switch itself, of this port or of all, than it can look at."
     HostIgnored "host_ignored" "For the switch itself, which has no use for it: not valid, not asked for, or nothing to answer."
     HostLimited "host_limited" "An ICMP error that was not sent, to keep within its rate."
     PoolExhausted "pool_exhausted" "No free frame for a copy or a header; raise [switch] frames."

@@ -126,8 +126,16 @@ fn limits_of(settings: &HostSettings) -> Vec<HostStatus> {
     let icmp = &settings.icmp;
     vec![
         limit("icmp_rate_per_s", icmp.rate_per_s.into(), "ICMP errors a second, shared out evenly between busy ports."),
-        limit("icmp_receiver_rate_per_s", icmp.receiver_rate_per_s.into(), "Of them, to one receiver (IPv6: one /64)."),
-        limit("icmp_receiver_burst", icmp.receiver_burst.into(), "ICMP errors at once to one receiver."),
+        limit(
+            "icmp_receiver_rate_per_s",
+            icmp.receiver_rate_per_s.into(),
+            "Of them, to one receiver (IPv6: one /64), about packets of one port.",
+        ),
+        limit(
+            "icmp_receiver_burst",
+            icmp.receiver_burst.into(),
+            "ICMP errors at once to one receiver, about packets of one port.",
+        ),
         limit("interface_neighbours_max", settings.interface_neighbours_max as u64, "Neighbours of one interface."),
         limit(
             "interface_unresolved_max",

@@ -56,9 +56,10 @@ pub struct LimiterSettings {
     pub rate_per_s: u32,
     /// Messages at once in all; about packets of one port, half of them.
     pub burst: u32,
-    /// Messages a second to one receiver.
+    /// Messages a second to one receiver, about packets of one port.
     pub receiver_rate_per_s: u32,
-    /// Messages at once to one receiver: traceroute sends three probes to each hop, mtr many hops at once.
+    /// Messages at once to one receiver, about packets of one port: traceroute sends three probes to each hop, mtr many
+    /// hops at once.
     pub receiver_burst: u32,
 }
 
