@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use ctl::client::{Client, ClientError, TIMEOUT_DEFAULT};
 use ctl::protocol::{
-    BridgeStatus, ConfigSection, Done, DropStatus, ErrorCode, FdbEntry, LeaseEntry, NeighEntry, PortStatus, Request,
-    RouteAnswer, RouteEntry, VersionReport, WorkerStatus,
+    BridgeStatus, ConfigSection, Done, DropStatus, ErrorCode, FdbEntry, HostStatus, LeaseEntry, NeighEntry, PortStatus,
+    Request, RouteAnswer, RouteEntry, VersionReport, WorkerStatus,
 };
 
 use args::{Args, Command, Routing};
@@ -118,6 +118,7 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<(), Failure> {
         Request::ShowRoutes(_) => show::<RouteEntry>(args, request, view, out),
         Request::RouteGet(_) => show::<RouteAnswer>(args, request, view, out),
         Request::ShowNeigh(_) => show::<NeighEntry>(args, request, view, out),
+        Request::ShowHost {} => show::<HostStatus>(args, request, view, out),
         Request::ShowDhcp { .. } => show::<LeaseEntry>(args, request, view, out),
         Request::ShowFdb(_) if args.watch.is_none() => show_fdb(args, request, out),
         Request::ShowFdb(_) => show::<FdbEntry>(args, request, view, out),

@@ -17,8 +17,8 @@ mod requests;
 mod routing;
 
 pub use items::{
-    BridgeStatus, ConfigSection, DropStatus, FdbEntry, FdbKind, Item, PortState, PortStatus, VersionReport,
-    WorkerState, WorkerStatus,
+    BridgeStatus, ConfigSection, DropStatus, FdbEntry, FdbKind, HostStatus, HostValueKind, Item, PortState, PortStatus,
+    VersionReport, WorkerState, WorkerStatus,
 };
 pub use requests::{AddFdb, AddPort, DelFdb, FdbFilter, FdbFlush, PortSettings, Request, VLAN_MAX};
 pub use routing::{

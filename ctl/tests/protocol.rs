@@ -389,6 +389,7 @@ fn requests() -> impl Strategy<Value = Request> {
         prop::sample::select(vec![
             Request::ShowBridges {},
             Request::ShowWorkers {},
+            Request::ShowHost {},
             Request::ShowConfig {},
             Request::Reload {},
             Request::Shutdown {},

@@ -95,6 +95,10 @@ fn answer(line: &Value) -> String {
                         "age_seconds": 1})],
             json!({}),
         ),
+        "show-host" => items(
+            vec![json!({"name": "icmp_errors", "kind": "counter", "value": 7, "help": "Sent."})],
+            json!({"items": 1}),
+        ),
         "load-routes" => {
             let lines = body["text"].as_str().unwrap().lines().zip(body["first_line"].as_u64().unwrap()..);
             let (bad, good): (Vec<_>, Vec<_>) = lines
@@ -148,6 +152,9 @@ fn routes_are_lines_or_json() {
     let big = fake.run("show-routes --prefix 10.0.0.0/8");
     assert_eq!(out(&big).lines().count(), 50_001);
     assert!(out(&fake.run("show-neigh")).contains("10.0.0.9  -    INCOMPLETE    1  pods    -\n"));
+    assert_eq!(out(&fake.run("show-host")), "VALUE  LIMIT  NAME         HELP\n    7      -  icmp_errors  Sent.\n");
+    let json: Value = serde_json::from_str(out(&fake.run("show-host --json"))).unwrap();
+    assert_eq!((&json[0]["name"], &json[0]["value"]), (&json!("icmp_errors"), &json!(7)));
     let wrong = fake.run("show-routes --prefix 10.0.0.1/8");
     let message = "switchctl: 10.0.0.1/8 has bits set behind its length: write 10.0.0.0/8\n";
     assert_eq!((wrong.status.code(), err(&wrong)), (Some(2), message));

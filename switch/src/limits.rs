@@ -52,7 +52,7 @@ pub const GROUPS_MAX: usize = 1_024;
 /// Neighbours (ARP and ND entries) of all interfaces together.
 pub const NEIGHBOURS_MAX: usize = 65_536;
 
-/// Frames waiting for the switch as a host, for each kind of reason; fewer of a small pool.
+/// Pool frames waiting for the switch as a host, for each kind of reason; fewer of a small pool.
 pub const PUNTS_MAX: usize = 512;
 
 /// Frames that the switch as a host may have on their way to a worker.
@@ -161,6 +161,7 @@ const _: () =
 const _: () = assert!(FRAME_SIZE.is_power_of_two());
 const _: () = assert!(FRAME_ROOM * SEGMENTS_MAX >= FRAME_LEN_MAX);
 const _: () = assert!(FRAME_ROOM <= u16::MAX as usize);
+const _: () = assert!(PUNTS_MAX >= 2 * SEGMENTS_MAX && PUNTS_MAX + WORKERS_MAX * SEGMENTS_MAX <= u16::MAX as usize);
 const _: () = assert!(RING_SIZE.is_power_of_two() && RING_SIZE as usize >= 2 * BURST);
 const _: () = assert!(FILL_MAX <= RING_SIZE && FILL_MIN as usize > SEGMENTS_MAX);
 const _: () = assert!(FILL_MIN <= FILL_CALM && FILL_CALM <= FILL_MAX);

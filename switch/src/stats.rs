@@ -68,7 +68,7 @@ drop_reasons! {
     NeighbourUnresolved "neighbour_unresolved" "Nobody answered for the next hop's MAC address, or too many packets waited for it."
     PacketTooBig "packet_too_big" "Larger than the next hop's MTU and not to be fragmented; the sender was told, limits aside."
     FragmentFailed "fragment_failed" "Could not be cut into fragments: its options are too long for the MTU, or the queue was full."
-    PuntFull "punt_full" "More packets for the switch itself than it can look at."
+    PuntFull "punt_full" "More packets for the switch itself, of this port or of all, than it can look at."
     ReassemblyFailed "reassembly_failed" "A fragment for the switch itself whose datagram did not become whole in time, overlapped, or had to make room."
     HostIgnored "host_ignored" "For the switch itself, which has no use for it: not valid, not asked for, or nothing to answer."
     HostLimited "host_limited" "An ICMP error that was not sent, to keep within its rate."
@@ -211,17 +211,21 @@ pub struct WorkerStats {
     pub poll: CachePadded<LoopStats>,
     ports: Box<[CachePadded<PortStats>]>,
     domains: Box<[[Counter; FLOOD_CLASSES]]>,
+    refused: CachePadded<[Counter; PUNT_KINDS]>,
 }
 
 /// Kinds of flooding that are counted apart: unknown unicast, broadcast, multicast.
 const FLOOD_CLASSES: usize = 3;
+
+/// Kinds of packets that are left to the switch as a host.
+const PUNT_KINDS: usize = 4;
 
 impl Default for WorkerStats {
     fn default() -> Self {
         // One more for PortId::ROUTER.
         let ports = (0..=PORTS_MAX).map(|_| CachePadded::default()).collect();
         let domains = (0..=DOMAINS_MAX).map(|_| Default::default()).collect();
-        WorkerStats { poll: CachePadded::default(), ports, domains }
+        WorkerStats { poll: CachePadded::default(), ports, domains, refused: CachePadded::default() }
     }
 }
 
@@ -238,6 +242,12 @@ impl WorkerStats {
     pub fn flooded(&self, domain: DomainId, class: usize) -> &Counter {
         let classes = self.domains.get(domain.index()).unwrap_or(&self.domains[0]);
         classes.get(class).unwrap_or(&classes[0])
+    }
+
+    /// Packets that the host's queue of a kind (a `PuntKind` as a number) had no room for.
+    #[inline]
+    pub fn refused(&self, kind: usize) -> &Counter {
+        self.refused.get(kind).unwrap_or(&self.refused[0])
     }
 
     /// Sets every flood counter of `domain` to zero. Control thread, while no worker knows the domain.

@@ -372,6 +372,7 @@ mod tests {
             ),
             ("del-neigh 10.0.0.9", r#"{"del-neigh":{"address":"10.0.0.9"}}"#),
             ("flush-neigh --bridge pods", r#"{"flush-neigh":{"bridge":"pods"}}"#),
+            ("show-host", r#"{"show-host":{}}"#),
             ("show-dhcp", r#"{"show-dhcp":{}}"#),
             (
                 "add-port up0 --address 10.0.0.1/30 --vrf blue",

@@ -11,6 +11,7 @@ use super::columns::Align::{Left, Right};
 use super::columns::Columns;
 
 mod config;
+mod host;
 mod ports;
 mod routes;
 

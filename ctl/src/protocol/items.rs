@@ -23,6 +23,8 @@ pub enum Item {
     Worker(WorkerStatus),
     /// Element of show-drops.
     Drop(DropStatus),
+    /// Element of show-host.
+    Host(HostStatus),
     /// Element of show-config.
     Config(ConfigSection),
     /// The element of version.
@@ -280,6 +282,38 @@ pub struct DropStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_second: Option<f64>,
     /// What it means and what to do about it.
+    pub help: String,
+}
+
+/// What the number of a [`HostStatus`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostValueKind {
+    /// Counts up from the start of the switch.
+    Counter,
+    /// How much there is now.
+    Level,
+    /// A limit in force; kinds of newer switches read as this one.
+    #[serde(other)]
+    Limit,
+}
+
+/// One number of the switch as a host: ARP, neighbour discovery, ICMP, DHCP, router advertisements.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// Its name, `snake_case`, with its unit.
+    pub name: String,
+    /// What it is.
+    pub kind: HostValueKind,
+    /// The number.
+    pub value: u64,
+    /// The most that it can be; null for counters and limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Growth of a counter a second since the last look; set by a watching client, never by the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_second: Option<f64>,
+    /// What it means.
     pub help: String,
 }
 

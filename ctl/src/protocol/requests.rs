@@ -38,6 +38,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<String>,
     },
+    /// What the switch does as a host; answers [`HostStatus`](super::HostStatus) items.
+    ShowHost {},
     /// The configuration in force; answers [`ConfigSection`](super::ConfigSection) items in file order.
     ShowConfig {},
     /// Attach a port.
@@ -236,6 +238,7 @@ impl Request {
             Request::ShowBridges {} => "show-bridges",
             Request::ShowWorkers {} => "show-workers",
             Request::ShowDrops { .. } => "show-drops",
+            Request::ShowHost {} => "show-host",
             Request::ShowConfig {} => "show-config",
             Request::AddPort(_) => "add-port",
             Request::DelPort { .. } => "del-port",
@@ -311,6 +314,7 @@ impl Request {
             Request::LoadRoutes(_)
             | Request::ShowBridges {}
             | Request::ShowWorkers {}
+            | Request::ShowHost {}
             | Request::ShowConfig {}
             | Request::Reload {}
             | Request::Shutdown {}

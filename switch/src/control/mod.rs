@@ -24,6 +24,7 @@ mod router;
 mod run;
 pub mod server;
 mod show;
+mod show_host;
 #[cfg(test)]
 mod tests;
 mod view;

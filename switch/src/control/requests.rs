@@ -36,6 +36,7 @@ impl Handler for Control {
             Request::ShowPorts { port } => self.list(port.as_deref(), Control::port_items),
             Request::ShowDrops { port } => self.list(port.as_deref(), Control::drop_items),
             Request::ShowWorkers {} => Reply::Done(self.worker_items(Instant::now()), Done::default()),
+            Request::ShowHost {} => Reply::Done(self.host_items(), Done::default()),
             Request::ShowConfig {} => Reply::Done(self.config_items(), Done::default()),
             Request::Version {} => Reply::Done(vec![self.version_item()], Done::default()),
             Request::AddPort(add) => answer(self.add_port(add)),

@@ -99,6 +99,21 @@ pub struct HostCounters {
     pub icmp_limited: u64,
 }
 
+/// How much of what is limited there is.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct HostLevels {
+    /// Neighbours.
+    pub neighbours: usize,
+    /// Of them, those without a MAC address that are no next hops.
+    pub unresolved: usize,
+    /// Pool frames in packets that wait for a MAC address.
+    pub waiting_frames: usize,
+    /// Most of them.
+    pub waiting_frames_max: usize,
+    /// ICMP errors and redirects that count against their rate now.
+    pub icmp_recent: usize,
+}
+
 /// Which neighbours to forget.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct NeighbourFilter {
@@ -113,6 +128,7 @@ pub struct NeighbourFilter {
 /// The switch as a host. See the module text.
 pub struct Host {
     shared: Arc<Shared>,
+    settings: HostSettings,
     interfaces: BTreeMap<DomainId, Interface>,
     view: Arc<Snapshot>,
     cache: Cache,
@@ -147,6 +163,7 @@ impl Host {
             identification: 0,
             identifications: Identifications::default(),
             shared,
+            settings,
             interfaces: BTreeMap::new(),
             view: Arc::new(Snapshot::default()),
             counters: HostCounters::default(),
@@ -339,6 +356,22 @@ impl Host {
     /// What happened to its neighbours.
     pub fn neighbour_counters(&self) -> NeighbourCounters {
         self.cache.counters
+    }
+
+    /// How much of what is limited there is at `now_ns`, on the switch's clock.
+    pub fn levels(&self, now_ns: u64) -> HostLevels {
+        HostLevels {
+            neighbours: self.cache.len(),
+            unresolved: self.cache.unresolved(),
+            waiting_frames: self.cache.frames_held(),
+            waiting_frames_max: self.cache.frames_held_max(),
+            icmp_recent: self.limiter.fill(now_ns),
+        }
+    }
+
+    /// Its limits and timers.
+    pub fn settings(&self) -> HostSettings {
+        self.settings
     }
 
     /// References to pool frames that the host holds, for the conservation check.

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::neighbour::MS;
 use super::service::dhcp_payload;
+use super::tell::Came;
 use super::{Host, icmp, icmp6};
 use crate::ids::{DomainId, PortId, VrfId};
 use crate::path::checksum;
@@ -313,8 +314,8 @@ impl Datagram {
 /// A datagram whose time was up.
 #[derive(Debug)]
 pub(super) struct Expired {
-    /// The interface that it came in by.
-    pub domain: DomainId,
+    /// Where its first fragment came in.
+    pub came: Came,
     /// The packet that its first fragment was, if that came.
     pub first: Option<Vec<u8>>,
 }
@@ -440,7 +441,7 @@ impl Reassembly {
         let datagram = self.remove(name)?;
         self.lost.push((datagram.port, datagram.payloads.len() as u64));
         let first = datagram.payloads.get(&0).map(|payload| [&datagram.front[..], payload].concat());
-        Some(Expired { domain: datagram.domain, first })
+        Some(Expired { came: Came { port: datagram.port, domain: datagram.domain }, first })
     }
 
     /// Fragments that were lost since the last call, by port.
@@ -452,12 +453,13 @@ impl Reassembly {
 impl Host {
     /// Takes a packet to an own address over, put together if it came in fragments. Why it is lost, if nothing here
     /// has a use for it.
-    pub(super) fn deliver(&mut self, port: PortId, domain: DomainId, packet: &[u8]) -> Option<Drop> {
+    pub(super) fn deliver(&mut self, came: Came, packet: &[u8]) -> Option<Drop> {
+        let Came { port, domain } = came;
         let Some(vrf) = self.interfaces.get(&domain).map(|interface| interface.vrf) else {
             return Some(Drop::HostIgnored);
         };
         let whole = match Reading::of(packet, vrf, domain) {
-            Reading::Whole => return self.answer(domain, packet),
+            Reading::Whole => return self.answer(came, packet),
             Reading::Fragment(fragment) if fragment.is_atomic() => fragment.alone(),
             Reading::Fragment(fragment) => {
                 let whole = self.fragments.take(&fragment, port, domain, self.now_ns);
@@ -468,7 +470,7 @@ impl Host {
             Reading::Broken(pointer) => {
                 let own = icmp6::addresses(packet).map(|(_, destination)| destination);
                 if let Some(pointer) = pointer {
-                    self.tell6(domain, packet, icmp6::Error::BadField(pointer), own);
+                    self.tell6(came, packet, icmp6::Error::BadField(pointer), own);
                 }
                 return Some(Drop::ReassemblyFailed);
             }
@@ -476,12 +478,12 @@ impl Host {
         let whole = whole?;
         // Unlike a packet of one frame, it may still be DHCP. It is never neighbour discovery (RFC 6980).
         let is_taken = dhcp_payload(&whole).is_some_and(|(to, payload)| self.hear_dhcp(domain, to, payload));
-        if is_taken { None } else { self.answer(domain, &whole) }
+        if is_taken { None } else { self.answer(came, &whole) }
     }
 
     /// Answers a whole packet to an own address.
-    fn answer(&mut self, domain: DomainId, packet: &[u8]) -> Option<Drop> {
-        let answered = self.echo(domain, packet) || self.refuse(domain, packet);
+    fn answer(&mut self, came: Came, packet: &[u8]) -> Option<Drop> {
+        let answered = self.echo(came.domain, packet) || self.refuse(came, packet);
         (!answered).then_some(Drop::HostIgnored)
     }
 
@@ -489,12 +491,12 @@ impl Host {
     /// (RFC 1122 3.3.2, RFC 8200 4.5).
     pub(super) fn expire_fragments(&mut self, most: usize) {
         for _ in 0..most {
-            let Some(Expired { domain, first }) = self.fragments.expire(self.now_ns) else { break };
+            let Some(Expired { came, first }) = self.fragments.expire(self.now_ns) else { break };
             let Some(first) = first else { continue };
             if let Some((_, own)) = icmp6::addresses(&first).filter(|_| first[0] >> 4 == 6) {
-                self.tell6(domain, &first, icmp6::Error::ReassemblyTime, Some(own));
+                self.tell6(came, &first, icmp6::Error::ReassemblyTime, Some(own));
             } else if let Some(own) = first.get(16..).and_then(<[u8]>::first_chunk::<4>) {
-                self.tell4(domain, &first, icmp::Error::ReassemblyTime, Some(Ipv4Addr::from(*own)));
+                self.tell4(came, &first, icmp::Error::ReassemblyTime, Some(Ipv4Addr::from(*own)));
             }
         }
         self.count_lost();

@@ -9,7 +9,7 @@ use super::neighbour::{Action, Waiting};
 use super::own::Say;
 use super::service::dhcp_payload;
 use super::tell::{About, destination};
-use super::{Host, Interface, icmp6};
+use super::{Host, Interface};
 use crate::ids::{DomainId, Mac, NextHopId, PortId};
 use crate::limits::{ETHERNET_HEADER, IPV6_MTU_MIN};
 use crate::path::listen::ETHERTYPE_ARP;
@@ -66,12 +66,14 @@ impl Host {
             Why::Complain(complaint) => About::Complaint(complaint),
             Why::Redirect(key) => About::Redirect(key),
             Why::Local => About::Local,
-            Why::Heard | Why::Suppress => About::Heard,
+            Why::Heard => About::Heard,
+            Why::HeardAlone | Why::Suppress => About::HeardAlone,
         };
-        if !matches!(about, About::Local | About::Heard) {
+        if !matches!(about, About::Local | About::Heard | About::HeardAlone) {
             return self.icmp(about, Waiting { frame, port, domain });
         }
         let Some(received) = Received::parse(self.out.head(&frame)) else {
+            // No port takes a frame without a header.
             return self.out.discard(frame, port, Drop::HostIgnored);
         };
         let heard = Heard { port, domain, dst: received.dst, src: received.src };
@@ -84,7 +86,10 @@ impl Host {
             (Message::Dhcp(..) | Message::Other, _) => return self.icmp(about, Waiting { frame, port, domain }),
             (Message::Invalid, _) => {
                 self.counters.invalid += 1;
-                return self.out.discard(frame, port, Drop::HostIgnored);
+                // What others got as well is not lost.
+                if about != About::Heard {
+                    return self.out.discard(frame, port, Drop::HostIgnored);
+                }
             }
         }
         self.out.free(frame);

@@ -111,7 +111,8 @@ pub struct HostSettings {
     pub interface_unresolved_max: usize,
     /// Packets that wait for one neighbour's MAC address; a newer one replaces the oldest (RFC 4861 7.2.2).
     pub waiting_max: usize,
-    /// Pool frames that wait for MAC addresses altogether, in parts of the pool: one in so many.
+    /// Pool frames that wait for MAC addresses altogether, in parts of the pool: one in so many. Packets of one port
+    /// may have as many of them as are free.
     pub waiting_share: usize,
     /// Time for which a confirmed neighbour counts as reachable, times 0.5 to 1.5 (RFC 4861 REACHABLE_TIME).
     pub reachable_ms: u64,

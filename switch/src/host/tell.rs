@@ -55,14 +55,23 @@ pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
 pub(super) enum About {
     /// It is to an own address and neither ARP nor neighbour discovery.
     Local,
-    /// The same in a group frame, which was flooded as well.
+    /// The same in a group frame, which others got as well.
     Heard,
+    /// The same, but nobody else got it.
+    HeardAlone,
     /// It was not forwarded, and is counted already.
     Complaint(Complaint),
     /// It left by the domain that it came from, towards this neighbour; this is a copy.
     Redirect(NeighbourKey),
     /// Nobody answered for its next hop. TTL and MAC addresses are those of the way out.
     Unresolved,
+}
+
+/// Where a packet came in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    pub port: PortId,
+    pub domain: DomainId,
 }
 
 /// True for a whole UDP datagram with a right checksum, or over IPv4 with none: others are discarded in silence
@@ -83,35 +92,36 @@ impl Host {
     /// Takes a packet over that ICMP answers or tells about. It ends here.
     pub(super) fn icmp(&mut self, about: About, packet: Waiting) {
         let Waiting { frame, port, domain } = packet;
+        let came = Came { port, domain };
         let bytes = self.out.bytes(&frame);
         let packet = bytes.get(l3_offset(&bytes)..).unwrap_or_default();
         // What was sent to many is not answered with errors (RFC 1812 4.3.2.7, RFC 4443 2.4 (e)).
         let to_many = bytes.first().is_none_or(|first| first & 1 != 0);
         let lost = match about {
-            About::Local => self.deliver(port, domain, packet),
+            About::Local => self.deliver(came, packet),
             // Of groups, only those of IPv6 are asked (RFC 1122 3.2.2.6: a broadcast echo request may be ignored).
-            About::Heard => {
+            About::Heard | About::HeardAlone => {
                 // One host's packet in a frame to many is for nobody (RFC 1122 3.3.6).
                 let router = self.view.router(domain);
                 let is_ours = |group: Ipv6Addr| router.is_some_and(|router| router.listens_to(group.into()));
-                if matches!(destination(packet), Some(IpAddr::V6(to)) if is_ours(to)) {
-                    self.echo(domain, packet);
-                }
-                None
+                let to_group = matches!(destination(packet), Some(IpAddr::V6(to)) if is_ours(to));
+                let answered = to_group && self.echo(domain, packet);
+                // What others got as well is not lost.
+                (about == About::HeardAlone && !answered).then_some(Drop::HostIgnored)
             }
             About::Complaint(_) if to_many => None,
             About::Complaint(complaint) => {
-                self.complain(domain, packet, complaint);
+                self.complain(came, packet, complaint);
                 None
             }
             About::Redirect(hop) => {
-                self.redirect(domain, packet, hop);
+                self.redirect(came, packet, hop);
                 None
             }
             About::Unresolved => {
                 // The switch does not complain to itself.
                 if port != PortId::ROUTER {
-                    self.complain(domain, packet, Complaint::Unreachable);
+                    self.complain(came, packet, Complaint::Unreachable);
                 }
                 Some(Drop::NeighbourUnresolved)
             }
@@ -122,8 +132,8 @@ impl Host {
         }
     }
 
-    /// Tells the sender of `packet`, which came in by `domain`, why it was not forwarded. False if it may not be told.
-    pub(super) fn complain(&mut self, domain: DomainId, packet: &[u8], complaint: Complaint) -> bool {
+    /// Tells the sender of `packet` why it was not forwarded. False if it may not be told.
+    pub(super) fn complain(&mut self, came: Came, packet: &[u8], complaint: Complaint) -> bool {
         match version(packet) {
             Some(4) => {
                 let what = match complaint {
@@ -133,7 +143,7 @@ impl Host {
                     Complaint::Prohibited => icmp::Error::Prohibited,
                     Complaint::TooBig(mtu) => icmp::Error::FragmentationNeeded(mtu),
                 };
-                self.tell4(domain, packet, what, None)
+                self.tell4(came, packet, what, None)
             }
             Some(6) => {
                 let what = match complaint {
@@ -144,7 +154,7 @@ impl Host {
                     Complaint::Prohibited => icmp6::Error::Prohibited,
                     Complaint::TooBig(mtu) => icmp6::Error::TooBig(mtu),
                 };
-                self.tell6(domain, packet, what, None)
+                self.tell6(came, packet, what, None)
             }
             _ => false,
         }
@@ -152,7 +162,7 @@ impl Host {
 
     /// Tells the sender of a packet to one of the switch's own addresses that nothing here wants it. TCP is refused in
     /// silence, as by a firewall, and so is UDP that is not sound.
-    pub(super) fn refuse(&mut self, domain: DomainId, packet: &[u8]) -> bool {
+    pub(super) fn refuse(&mut self, came: Came, packet: &[u8]) -> bool {
         match destination(packet) {
             Some(IpAddr::V4(own)) => {
                 let what = match packet.get(9) {
@@ -160,7 +170,7 @@ impl Host {
                     Some(&(TCP | UDP | ICMP)) | None => return false,
                     Some(_) => icmp::Error::ProtocolUnreachable,
                 };
-                self.tell4(domain, packet, what, Some(own))
+                self.tell4(came, packet, what, Some(own))
             }
             Some(IpAddr::V6(own)) => {
                 let what = match packet.get(6) {
@@ -169,42 +179,38 @@ impl Host {
                     // The number stands at octet 6 (RFC 4443 3.4).
                     Some(_) => icmp6::Error::UnknownNextHeader(6),
                 };
-                self.tell6(domain, packet, what, (!own.is_multicast()).then_some(own))
+                self.tell6(came, packet, what, (!own.is_multicast()).then_some(own))
             }
             None => false,
         }
     }
 
-    pub(super) fn tell4(&mut self, domain: DomainId, packet: &[u8], what: icmp::Error, from: Option<Ipv4Addr>) -> bool {
+    pub(super) fn tell4(&mut self, came: Came, packet: &[u8], what: icmp::Error, from: Option<Ipv4Addr>) -> bool {
         let Some(IpAddr::V4(to)) = source(packet) else { return false };
-        let Some(vrf) = self.interfaces.get(&domain).map(|interface| interface.vrf) else { return false };
+        let Some(vrf) = self.interfaces.get(&came.domain).map(|interface| interface.vrf) else { return false };
         // A subnet's broadcast address as a source would have all its hosts hear the error.
         let to_many = self.interfaces.values().any(|own| own.vrf == vrf && own.is_subnet_broadcast(to));
-        let Some(way) = self.way(vrf, domain, to.into()).filter(|_| !to_many) else { return false };
+        let Some(way) = self.way(vrf, came.domain, to.into()).filter(|_| !to_many) else { return false };
         let from = from.or_else(|| self.interfaces.get(&way.domain()).and_then(|interface| interface.source4(to)));
         let Some(from) = from else { return false };
         self.identification = self.identification.wrapping_add(1);
         let Some(error) = icmp::error(packet, what, from, self.identification) else { return false };
-        self.send_limited(way, to.into(), &error)
+        self.send_limited(came.port, way, to.into(), &error)
     }
 
-    pub(super) fn tell6(
-        &mut self,
-        domain: DomainId,
-        packet: &[u8],
-        what: icmp6::Error,
-        from: Option<Ipv6Addr>,
-    ) -> bool {
+    pub(super) fn tell6(&mut self, came: Came, packet: &[u8], what: icmp6::Error, from: Option<Ipv6Addr>) -> bool {
         let Some(IpAddr::V6(to)) = source(packet) else { return false };
-        let Some(interface) = self.interfaces.get(&domain) else { return false };
-        let Some(way) = self.way(interface.vrf, domain, to.into()) else { return false };
+        let Some(interface) = self.interfaces.get(&came.domain) else { return false };
+        let Some(way) = self.way(interface.vrf, came.domain, to.into()) else { return false };
         let from = from.or_else(|| source6(interface, to));
         let Some(error) = from.and_then(|from| icmp6::error(packet, what, from)) else { return false };
-        self.send_limited(way, to.into(), &error)
+        self.send_limited(came.port, way, to.into(), &error)
     }
 
-    fn send_limited(&mut self, way: NeighbourKey, to: IpAddr, packet: &[u8]) -> bool {
-        if self.limiter.take(to, self.now_ns) {
+    /// Sends what is told about a packet that came in by `port`, if that keeps within the rates. Whoever calls this has
+    /// checked everything else: what is not to be sent costs nobody's allowance.
+    fn send_limited(&mut self, port: PortId, way: NeighbourKey, to: IpAddr, packet: &[u8]) -> bool {
+        if self.limiter.take(port, to, self.now_ns) {
             self.counters.icmp_errors += 1;
             self.send_packet(way, packet)
         } else {
@@ -231,7 +237,8 @@ impl Host {
     }
 
     /// Tells the sender of a packet that left by the domain it came from of the better way, which is `hop`.
-    pub(super) fn redirect(&mut self, domain: DomainId, packet: &[u8], hop: NeighbourKey) -> bool {
+    pub(super) fn redirect(&mut self, came: Came, packet: &[u8], hop: NeighbourKey) -> bool {
+        let domain = came.domain;
         let Some(interface) = self.interfaces.get(&domain) else { return false };
         let (Some(from), Some(to)) = (source(packet), destination(packet)) else { return false };
         // Only a neighbour of the better router can use it (RFC 1812 5.2.7.2), and not to reach itself.
@@ -252,7 +259,7 @@ impl Host {
             _ => None,
         };
         let way = NeighbourKey::new(domain, from);
-        message.is_some_and(|message| self.send_limited(way, from, &message))
+        message.is_some_and(|message| self.send_limited(came.port, way, from, &message))
     }
 
     /// The neighbour that a packet of the switch to `to` is sent to. `domain` counts for link-local addresses.

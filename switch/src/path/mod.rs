@@ -19,7 +19,7 @@ pub mod vlan;
 
 pub use burst::{Asides, Burst, Lane, Meta, TxStage, Verdict};
 use crossbeam::queue::ArrayQueue;
-pub use punt::{Aside, Complaint, HostQueues, Injected, Punt, Why};
+pub use punt::{Aside, Complaint, HostQueues, Injected, Punt, PuntKind, Why, leave};
 pub use route::Redirects;
 
 use crate::ids::PortId;

@@ -5,7 +5,7 @@ use super::checksum::Partial;
 use super::parse::ETHERTYPE_VLAN;
 use super::route::fragment::fragment;
 use super::vlan::{egress_tci, retag};
-use super::{Aside, Burst, Ctx, Lane, Meta, Punt, Verdict, Why};
+use super::{Aside, Burst, Ctx, Lane, Meta, Punt, Verdict, Why, leave};
 use crate::ids::{DomainId, Mac, PortId};
 use crate::limits::{ETHERNET_HEADER, SEGMENTS_MAX, VLAN_TAG};
 use crate::port::Frame;
@@ -99,11 +99,8 @@ fn punt(ctx: &mut Ctx<'_>, mut frame: Frame, port: PortId, meta: &Meta, why: Why
     if let Some(reason) = lost {
         ctx.stats.port(port).drop(reason, 1);
     }
-    match ctx.host.punt(Punt { frame, port, domain, why }) {
-        Ok(()) => {
-            *ctx.punted = true;
-            ctx.stats.port(port).punted.add(1);
-        }
+    match leave(ctx, Punt { frame, port, domain, why }) {
+        Ok(()) => {}
         Err(frame) if lost.is_some() => ctx.pool.free(frame),
         // What the host has no time to answer, its neighbours may.
         Err(frame) if why == Why::Suppress => {
@@ -239,7 +236,7 @@ fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, from: PortId, meta: &Meta, class: 
             ctx.stats.port(member.port).drop(reason, 1);
         }
     }
-    let heard = meta.heard && hear(ctx, &form, from, meta);
+    let heard = meta.heard && hear(ctx, &form, from, meta, receivers == 0);
     let stats = ctx.stats.port(from);
     if receivers > 0 {
         stats.flooded.add(1);
@@ -254,22 +251,17 @@ fn flood(ctx: &mut Ctx<'_>, mut frame: Frame, from: PortId, meta: &Meta, class: 
     }
 }
 
-/// Gives the host its share of a flooded frame; the tag it has by now does not matter. True if it got one.
-fn hear(ctx: &mut Ctx<'_>, form: &Form, port: PortId, meta: &Meta) -> bool {
+/// Gives the host its share of a flooded frame, or the frame if it is `alone`; the tag it has by now does not matter.
+/// False if there is none to give.
+fn hear(ctx: &mut Ctx<'_>, form: &Form, port: PortId, meta: &Meta, alone: bool) -> bool {
     let (Some(frame), Some(domain)) = (&form.frame, meta.domain) else { return false };
     let share = ctx.pool.region().share(frame);
-    match ctx.host.punt(Punt { frame: share, port, domain, why: Why::Heard }) {
-        Ok(()) => {
-            *ctx.punted = true;
-            ctx.stats.port(port).punted.add(1);
-            true
-        }
-        Err(share) => {
-            ctx.pool.free(share);
-            ctx.stats.port(port).drop(Drop::PuntFull, 1);
-            true
-        }
+    let why = if alone { Why::HeardAlone } else { Why::Heard };
+    if let Err(share) = leave(ctx, Punt { frame: share, port, domain, why }) {
+        ctx.pool.free(share);
+        ctx.stats.port(port).drop(Drop::PuntFull, 1);
     }
+    true
 }
 
 /// A flooded frame in the form (tag) that it has now.

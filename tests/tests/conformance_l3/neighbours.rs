@@ -39,6 +39,32 @@ fn read(frame: &[u8]) -> (u8, Ipv4Addr, Ipv4Addr) {
     (frame[21], address(28), address(38))
 }
 
+/// A message to everybody that the switch looks at and ignores is lost only if nobody else got it.
+#[test]
+fn what_is_ignored_is_a_drop_where_nobody_else_got_it() {
+    let domain = tests::lab::domain(1);
+    let mut lab = RouterLab::with(3, |port, interface| {
+        if interface.domain.index() == 3 {
+            port.native = Some(domain);
+        }
+    });
+    let mut odd = arp(Mac::BROADCAST, 1, NEW_MAC, v4(0, NEW), v4(0, 1));
+    // Of another kind of hardware.
+    odd[15] = 6;
+    lab.send(0, &odd);
+    assert_eq!((lab.take(2), lab.dropped(Drop::HostIgnored)), (vec![odd], 0), "flooded as well");
+    let mut odd = arp(Mac::BROADCAST, 1, NEW_MAC, v4(1, NEW), v4(1, 1));
+    odd[15] = 6;
+    lab.send(1, &odd);
+    assert_eq!(lab.dropped(Drop::HostIgnored), 1, "there is no other port");
+    let mut odd = arp(gateway(0), 2, NEW_MAC, v4(0, NEW), v4(0, 1));
+    odd[15] = 6;
+    lab.send(0, &odd);
+    assert_eq!(lab.dropped(Drop::HostIgnored), 2, "to the switch alone");
+    assert_eq!(lab.host.counters().invalid, 3);
+    lab.assert_no_frame_lost(0);
+}
+
 #[test]
 fn a_host_that_asks_for_its_gateway_is_answered() {
     let mut lab = RouterLab::new(2);

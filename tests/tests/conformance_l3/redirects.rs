@@ -120,6 +120,21 @@ fn redirects_keep_within_limits() {
 }
 
 #[test]
+fn packets_of_senders_who_cannot_be_told_use_up_no_allowance() {
+    let mut lab = lab();
+    know(&mut lab);
+    for _ in 0..1_000 {
+        // Of another subnet, and the better router itself.
+        lab.offer(0, &from_neighbour(v4(1, 9)));
+        lab.offer(0, &from_neighbour(v4(0, OTHER)));
+    }
+    lab.settle();
+    assert_eq!(split(&mut lab).1.len(), 0);
+    lab.send(0, &from_neighbour(v4(0, 3)));
+    assert_eq!(split(&mut lab).1.len(), 1, "in the same second");
+}
+
+#[test]
 fn an_ipv6_sender_is_redirected_to_the_destination_on_its_own_link() {
     let mut lab = RouterLab::new(2);
     let key = NeighbourKey::new(tests::lab::domain(1), v6(0, 3).into());

@@ -5,6 +5,7 @@ mod connectivity;
 mod dhcp;
 mod dhcp_clients;
 mod differential;
+mod fairness;
 mod fragments;
 mod listed;
 mod malformed;

@@ -121,6 +121,8 @@ pub enum Routing {
         #[arg(long, value_name = "NAME")]
         bridge: Option<String>,
     },
+    /// List what the switch does as a host: counters of ARP, neighbour discovery, ICMP and DHCP, queues, limits.
+    ShowHost,
     /// List DHCP leases.
     ShowDhcp {
         /// Only of this bridge.
@@ -152,6 +154,7 @@ impl Routing {
             Routing::AddNeigh { address, mac, bridge } => Request::AddNeigh(AddNeigh { address, mac, bridge }),
             Routing::DelNeigh { address, bridge } => Request::DelNeigh(DelNeigh { address, bridge }),
             Routing::FlushNeigh { bridge } => Request::FlushNeigh { bridge },
+            Routing::ShowHost => Request::ShowHost {},
             Routing::ShowDhcp { bridge } => Request::ShowDhcp { bridge },
         }
     }

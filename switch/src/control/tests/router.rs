@@ -3,8 +3,8 @@
 use super::*;
 use crate::ids::{PortId, VrfId};
 use ctl::protocol::{
-    AddNeigh, AddPort, AddRoute, DelNeigh, DelRoute, FdbKind, Hop, LoadRoutes, NeighFilter, RouteAnswer, RouteEntry,
-    RouteFilter, RouteGet, RouteType,
+    AddNeigh, AddPort, AddRoute, DelNeigh, DelRoute, FdbKind, Hop, HostValueKind, LoadRoutes, NeighFilter, RouteAnswer,
+    RouteEntry, RouteFilter, RouteGet, RouteType,
 };
 
 /// A bridge with a gateway beside two routed ports.
@@ -468,5 +468,41 @@ fn a_port_too_small_for_ipv6_is_named_while_an_interface_speaks_it() {
     bench.settle();
     assert!(said(&mut bench, "a").is_empty());
     assert_eq!(bench.control.warned_mtus(), ["up0"]);
+    bench.end();
+}
+
+#[test]
+fn the_host_s_counters_levels_and_limits_are_listed() {
+    let mut bench = router();
+    bench.control.shared.stats(0).refused(crate::path::PuntKind::Complain as usize).add(4);
+    let (items, _) = bench.ask(Request::ShowHost {}).unwrap();
+    let of = |name: &str| {
+        let found = items.iter().find_map(|item| match item {
+            Item::Host(status) if status.name == name => Some(status),
+            _ => None,
+        });
+        found.map(|status| (status.kind, status.value, status.limit)).unwrap_or_else(|| panic!("no {name}: {items:?}"))
+    };
+    let icmp = crate::host::HostSettings::default().icmp;
+    assert_eq!(of("complain_refused"), (HostValueKind::Counter, 4, None));
+    assert_eq!(of("icmp_rate_per_s"), (HostValueKind::Limit, icmp.rate_per_s.into(), None));
+    assert_eq!(of("icmp_recent"), (HostValueKind::Level, 0, Some(icmp.burst.into())));
+    let (frames, room) = bench.control.shared.host().fill(crate::path::PuntKind::Local);
+    assert_eq!(of("local_queue_frames"), (HostValueKind::Level, frames as u64, Some(room as u64)));
+    let host = bench.control.router.host.lock();
+    let (counters, neighbours) = (host.counters(), host.neighbour_counters());
+    drop(host);
+    assert_eq!(of("announced"), (HostValueKind::Counter, counters.announced, None));
+    assert_eq!(of("neighbours_created").1, neighbours.created);
+    let mut names: Vec<&str> = items
+        .iter()
+        .map(|item| match item {
+            Item::Host(status) => status.name.as_str(),
+            item => panic!("{item:?}"),
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), items.len(), "each name stands for one number");
     bench.end();
 }

@@ -120,11 +120,6 @@ impl Entry {
         (self.mac, self.state == State::Stale && self.mac.is_some())
     }
 
-    /// Pool frames that wait for it.
-    pub fn frames(&self) -> usize {
-        self.waiting.iter().map(Waiting::frames).sum()
-    }
-
     pub fn row(&self, now_ns: u64) -> NeighbourRow {
         NeighbourRow {
             key: self.key,

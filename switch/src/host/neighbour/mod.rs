@@ -3,9 +3,11 @@
 //!
 //! Pure: questions, answers and the time come in; [`Action`]s, and what the packet path may read
 //! ([`crate::table::neighbour`]), go out. `entry` is one neighbour, `index` says which one is due next and which one
-//! may go, `learn` is what messages do to an entry, `room` keeps everything within its limits.
+//! may go, `learn` is what messages do to an entry, `held` counts the packets that wait, `room` keeps everything
+//! within its limits.
 
 mod entry;
+mod held;
 mod index;
 mod learn;
 mod room;
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 pub use entry::State;
 pub(super) use entry::{Entry, Waiting};
+use held::Held;
 use index::Index;
 pub(super) use learn::News;
 
@@ -104,12 +107,9 @@ pub(super) struct Cache {
     entries: Vec<Option<Box<Entry>>>,
     free: Vec<NeighbourSlot>,
     index: Index,
-    /// Pool frames in packets that wait.
-    waiting_frames: usize,
-    /// Most of them.
-    waiting_frames_max: usize,
     /// Since when no new search goes through the index that the table fills next.
     spare: Option<Epoch>,
+    held: Held,
     actions: Vec<Action>,
     pub counters: NeighbourCounters,
 }
@@ -119,14 +119,13 @@ impl Cache {
         let frames = shared.pool().region().count() as usize;
         Cache {
             random: Random::new(settings.seed),
-            waiting_frames_max: frames / settings.waiting_share.max(1),
+            held: Held::new(frames / settings.waiting_share.max(1)),
             shared,
             settings,
             by_key: BTreeMap::new(),
             entries: Vec::new(),
             free: Vec::new(),
             index: Index::default(),
-            waiting_frames: 0,
             spare: None,
             actions: Vec::new(),
             counters: NeighbourCounters::default(),
@@ -157,9 +156,19 @@ impl Cache {
         self.by_key.len()
     }
 
+    /// Neighbours without a MAC address that are no next hops.
+    pub fn unresolved(&self) -> usize {
+        self.index.all.unresolved
+    }
+
     /// References to pool frames that wait here.
     pub fn frames_held(&self) -> usize {
-        self.waiting_frames
+        self.held.frames
+    }
+
+    /// Most of them.
+    pub fn frames_held_max(&self) -> usize {
+        self.held.most
     }
 
     pub fn slot(&self, key: NeighbourKey) -> Option<NeighbourSlot> {
@@ -352,11 +361,11 @@ impl Cache {
 
     /// Puts a packet behind those that wait; the oldest makes room.
     fn enqueue(&mut self, slot: NeighbourSlot, waiting: Waiting) {
-        let room = self.waiting_frames_max.saturating_sub(self.waiting_frames);
         let (most, mut lost) = (self.settings.waiting_max, Vec::new());
+        let full = self.entry(slot).filter(|entry| entry.waiting.len() >= most);
+        let has_room = most > 0 && self.held.has_room(&waiting, full.and_then(|entry| entry.waiting.front()));
         self.update(slot, |entry| {
-            let freed = if entry.waiting.len() < most { 0 } else { entry.waiting.front().map_or(0, Waiting::frames) };
-            if most == 0 || waiting.frames() > room + freed {
+            if !has_room {
                 lost.push(waiting);
                 return;
             }
@@ -382,9 +391,9 @@ impl Cache {
     fn update(&mut self, slot: NeighbourSlot, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.entries.get_mut(slot.index()).and_then(Option::as_mut) else { return };
         self.index.remove(entry);
-        self.waiting_frames -= entry.frames();
+        self.held.forget(&entry.waiting);
         change(entry);
-        self.waiting_frames += entry.frames();
+        self.held.note(&entry.waiting);
         self.index.insert(entry);
         let visible = entry.visible();
         if entry.published != visible {
@@ -412,7 +421,7 @@ impl Cache {
     fn delete(&mut self, slot: NeighbourSlot) {
         let Some(entry) = self.entries.get_mut(slot.index()).and_then(Option::take) else { return };
         self.index.remove(&entry);
-        self.waiting_frames -= entry.frames();
+        self.held.forget(&entry.waiting);
         self.by_key.remove(&entry.key);
         let table = &self.shared.router().neighbours;
         table.release(slot);

@@ -221,7 +221,7 @@ fn time_is_up_once_and_is_told_where_the_beginning_came() {
     assert_eq!(all.next_due(), Some(31 * SECOND));
     assert!(all.expire(31 * SECOND - 1).is_none());
     let expired = all.expire(31 * SECOND).unwrap();
-    assert_eq!((expired.domain, expired.first), (home(), Some(first)));
+    assert_eq!((expired.came.domain, expired.first), (home(), Some(first)));
     assert!(all.expire(31 * SECOND).is_none());
     assert_eq!(all.next_due(), Some(61 * SECOND));
     assert_eq!(all.expire(99 * SECOND).unwrap().first, None);

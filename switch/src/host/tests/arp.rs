@@ -38,7 +38,11 @@ fn other_hardware_protocols_lengths_and_operations_are_ignored() {
     }
     bed.hear(1, &valid[..41]);
     assert_eq!((bed.sent().len(), bed.host.neighbours_len()), (0, 0));
-    assert_eq!((bed.host.counters().invalid, bed.drops(1, Drop::HostIgnored)), (10, 10));
+    assert_eq!((bed.host.counters().invalid, bed.drops(1, Drop::HostIgnored)), (10, 0), "others got it as well");
+    for why in [Why::HeardAlone, Why::Suppress, Why::Local] {
+        bed.punt(1, why, &valid[..41]);
+    }
+    assert_eq!((bed.host.counters().invalid, bed.drops(1, Drop::HostIgnored)), (13, 3), "nobody else did");
 }
 
 #[test]

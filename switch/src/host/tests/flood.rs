@@ -130,10 +130,16 @@ fn packets_that_wait_take_a_small_part_of_the_pool() {
     for number in 10..20 {
         bed.resolve(1, &format!("10.0.1.{number}"), &packet([10, 0, 2, 9], [10, 0, 1, number], 10));
     }
-    assert_eq!((bed.host.frames_held(), bed.drops(2, Drop::NeighbourUnresolved)), (4, 6));
+    assert_eq!((bed.host.frames_held(), bed.drops(2, Drop::NeighbourUnresolved)), (2, 8), "half for one port");
     assert_eq!(bed.sent().len(), 10, "all the same, everybody is asked for");
     bed.resolve(1, "10.0.1.10", &packet([10, 0, 2, 9], [10, 0, 1, 10], 10));
-    assert_eq!(bed.host.frames_held(), 4);
+    assert_eq!(bed.host.frames_held(), 2);
+    // A scan from one port leaves room for another's packets.
+    bed.resolve(2, "10.0.2.10", &packet([10, 0, 1, 9], [10, 0, 2, 10], 10));
+    assert_eq!((bed.host.frames_held(), bed.drops(1, Drop::NeighbourUnresolved)), (3, 0));
+    bed.hear(1, &arp_reply(mac(10), [10, 0, 1, 10], [10, 0, 1, 1]));
+    bed.hear(2, &arp_reply(mac(11), [10, 0, 2, 10], [10, 0, 2, 1]));
+    assert_eq!((bed.host.frames_held(), bed.host.levels(bed.now_ns).waiting_frames), (1, 1));
     bed.pass(30_000);
     bed.sent();
 }

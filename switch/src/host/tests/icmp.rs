@@ -126,6 +126,62 @@ fn errors_keep_within_their_rate() {
     assert_eq!((bed.host.counters().icmp_errors, bed.host.counters().icmp_limited), (most as u64, 100 - most as u64));
 }
 
+/// A port's storm of packets whose TTL ran out, from any number of senders, in the host's queue and beyond it; while
+/// another port's packets deserve ten errors a second. Answers how many of those 20 were sent.
+fn errors_beside_a_storm(storm: impl Fn(u32) -> [u8; 4]) -> usize {
+    let mut bed = bed();
+    let (mut number, mut told) = (0, 0);
+    for at_ms in 0..2_000 {
+        for _ in 0..100 {
+            number += 1;
+            bed.leave(2, Why::Complain(Complaint::TtlExceeded), &packet(storm(number), [10, 0, 1, 77], 20));
+        }
+        if at_ms % 100 == 50 {
+            assert!(bed.leave(1, Why::Complain(Complaint::TtlExceeded), &packet(host(5), [10, 0, 2, 77], 20)));
+        }
+        bed.now_ns += MS;
+        bed.host.turn(bed.now_ns);
+        let errors = bed.sent().into_iter().filter(|(_, bytes)| bytes[12..14] == [8, 0]);
+        told += errors.filter(|(_, bytes)| read(bytes).1 == host(5)).count();
+    }
+    bed.pass(60_000);
+    bed.sent();
+    told
+}
+
+#[test]
+fn a_storm_from_one_port_costs_another_port_no_error() {
+    assert_eq!(errors_beside_a_storm(|number| [10, 0, 2, (number % 250) as u8 + 2]), 20, "many senders");
+    let told = errors_beside_a_storm(|_| host(5));
+    assert!((20 + 39..=20 + 40).contains(&told), "in the other's name he gets {told}: his own, and those");
+}
+
+#[test]
+fn what_nobody_may_be_told_costs_nobody_s_allowance() {
+    let mut bed = bed();
+    // From nowhere, about an error, to a neighbour that is the better router itself.
+    for _ in 0..1_000 {
+        bed.punt(1, Why::Complain(Complaint::TtlExceeded), &packet([192, 0, 2, 1], [10, 0, 2, 77], 20));
+        bed.punt(1, Why::Redirect(key(1, "10.0.1.5")), &packet(host(5), [10, 9, 9, 9], 20));
+        bed.punt(1, Why::Redirect(key(1, "10.0.1.9")), &packet([10, 0, 2, 5], [10, 9, 9, 9], 20));
+    }
+    assert_eq!(
+        (bed.sent().len(), bed.host.levels(bed.now_ns).icmp_recent, bed.host.counters().icmp_limited),
+        (0, 0, 0)
+    );
+    bed.punt(1, Why::Redirect(key(1, "10.0.1.9")), &packet(host(5), [10, 9, 9, 9], 20));
+    assert_eq!(read(&bed.sent_one().1).2[..2], [5, 1]);
+}
+
+#[test]
+fn a_group_s_packet_that_nobody_else_got_and_nobody_here_wants_is_counted() {
+    let mut bed = bed();
+    bed.punt(1, Why::Heard, &packet(host(5), [255; 4], 20));
+    assert_eq!(bed.drops(1, Drop::HostIgnored), 0);
+    bed.punt(1, Why::HeardAlone, &packet(host(5), [255; 4], 20));
+    assert_eq!(bed.drops(1, Drop::HostIgnored), 1);
+}
+
 #[test]
 fn a_packet_that_is_too_big_once_its_neighbour_is_known_is_told_of() {
     let mut bed = bed();

@@ -118,6 +118,7 @@ impl Run {
         match event {
             Event::Junk { domain, bytes, why } => {
                 let why = match why {
+                    0 if bytes.len() % 2 == 0 => Why::HeardAlone,
                     0 => Why::Heard,
                     1 => Why::Suppress,
                     2 => Why::Local,

@@ -9,6 +9,7 @@ mod hop;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mss;
+mod redirect;
 
 use arrayvec::ArrayVec;
 
@@ -23,6 +24,7 @@ use crate::table::neighbour::NeighbourKey;
 use crate::table::router::{RouterView, VrfView};
 use crate::table::snapshot::FloodClass;
 use hop::Way;
+pub use redirect::Redirects;
 
 /// What becomes of one packet.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +89,7 @@ pub fn route(ctx: &mut Ctx<'_>, burst: &mut Burst) {
         lane.verdict = match lane.meta.ethertype {
             ETHERTYPE_IPV4 => v4.take(index, ipv4::check(head, l3_offset, frame.len())),
             ETHERTYPE_IPV6 => v6.take(index, ipv6::check(head, l3_offset, frame.len())),
-            ETHERTYPE_ARP => aside(asides, Aside::Punt(Why::Heard)),
+            ETHERTYPE_ARP => aside(asides, Aside::Punt(Why::HeardAlone)),
             _ => Verdict::Drop(Drop::RouterNotIp),
         };
     }
@@ -184,6 +186,8 @@ trait Version {
     fn flow_hash(head: &[u8], l3_offset: usize) -> u32;
     /// A source address that must not leave its link.
     fn source_is_scoped(head: &[u8], l3_offset: usize) -> bool;
+    /// Source and destination.
+    fn addresses(head: &[u8], l3_offset: usize) -> Option<(Self::Address, Self::Address)>;
 }
 
 struct V4;
@@ -222,6 +226,12 @@ impl Version for V4 {
     fn source_is_scoped(_head: &[u8], _l3_offset: usize) -> bool {
         false
     }
+
+    fn addresses(head: &[u8], l3_offset: usize) -> Option<(u32, u32)> {
+        let (words, _) = head.get(l3_offset + 12..)?.first_chunk::<8>()?.as_chunks();
+        let &[from, to] = words else { return None };
+        Some((u32::from_be_bytes(from), u32::from_be_bytes(to)))
+    }
 }
 
 impl Version for V6 {
@@ -256,6 +266,12 @@ impl Version for V6 {
     #[inline]
     fn source_is_scoped(head: &[u8], l3_offset: usize) -> bool {
         ipv6::source_is_link_local(head, l3_offset)
+    }
+
+    fn addresses(head: &[u8], l3_offset: usize) -> Option<(u128, u128)> {
+        let (words, _) = head.get(l3_offset + 8..)?.first_chunk::<32>()?.as_chunks();
+        let &[from, to] = words else { return None };
+        Some((u128::from_be_bytes(from), u128::from_be_bytes(to)))
     }
 }
 
@@ -339,12 +355,8 @@ fn forward<V: Version>(
     if packet.len > mtu as usize && !packet.may_fragment {
         return complain(Complaint::TooBig(mtu));
     }
-    if Some(way.domain) == meta.domain
-        && router.flags.redirects
-        && may_be_reached(ctx, port)
-        && ctx.redirects.take(ctx.now_s)
-    {
-        redirect(ctx, frame, meta, &way);
+    if Some(way.domain) == meta.domain && router.flags.redirects && redirect::may_be_reached(ctx, port) {
+        redirect::redirect::<V>(ctx, frame, router, l3_offset, &way);
     }
     if router.flags.clamp_mss || egress.flags.clamp_mss {
         mss::clamp(ctx, frame, meta, packet, mtu.min(router.mtu));
@@ -374,46 +386,5 @@ fn address(head: &mut [u8], dst: Mac, src: Mac) {
     if let Some(addresses) = head.first_chunk_mut::<12>() {
         addresses[..6].copy_from_slice(&dst.octets());
         addresses[6..].copy_from_slice(&src.octets());
-    }
-}
-
-/// True if the sender could reach a next hop behind `port` without the router: isolated ports reach each other only by
-/// it, so that a redirect would cut them off.
-#[inline(never)]
-fn may_be_reached(ctx: &Ctx<'_>, port: Option<PortId>) -> bool {
-    let is_isolated = |port| ctx.view.port(port).is_some_and(|port| port.flags.isolated);
-    !is_isolated(ctx.ingress) || port.is_some_and(|port| port == ctx.ingress || !is_isolated(port))
-}
-
-/// Has the host tell the sender of a better way; the packet is forwarded all the same (RFC 1812 5.2.7.2).
-#[inline(never)]
-fn redirect(ctx: &mut Ctx<'_>, frame: &Frame, meta: &Meta, way: &Way) {
-    let Some(domain) = meta.domain else { return };
-    let Some(copy) = ctx.pool.copy(frame) else { return };
-    let punt = super::Punt { frame: copy, port: ctx.ingress, domain, why: Why::Redirect(way.key) };
-    match ctx.host.punt(punt) {
-        Ok(()) => *ctx.punted = true,
-        Err(frame) => ctx.pool.free(frame),
-    }
-}
-
-/// How many redirects a worker may ask for in a second: enough to tell a few senders, too few to be a load.
-const REDIRECTS_PER_SECOND: u8 = 32;
-
-/// A worker's allowance of redirects.
-#[derive(Default)]
-pub struct Redirects {
-    second: u32,
-    used: u8,
-}
-
-impl Redirects {
-    fn take(&mut self, now_s: u32) -> bool {
-        if self.second != now_s {
-            *self = Redirects { second: now_s, used: 0 };
-        }
-        let free = self.used < REDIRECTS_PER_SECOND;
-        self.used += u8::from(free);
-        free
     }
 }
