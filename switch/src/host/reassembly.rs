@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::extensions::Problem;
 use super::neighbour::MS;
 use super::service::dhcp_payload;
-use super::{Host, icmp, icmp6};
+use super::{Host, extensions, icmp, icmp6};
 use crate::ids::{DomainId, PortId, VrfId};
 use crate::path::checksum;
 use crate::path::route::ipv6::{IPV6_HEADER, is_link_local};
@@ -481,7 +482,21 @@ impl Host {
 
     /// Answers a whole packet to an own address.
     fn answer(&mut self, domain: DomainId, packet: &[u8]) -> Option<Drop> {
-        let answered = self.echo(domain, packet) || self.refuse(domain, packet);
+        let answered = match packet.first().map(|first| first >> 4) {
+            Some(6) => match extensions::upper(packet) {
+                Ok(upper) => {
+                    let plain = extensions::without(packet, upper);
+                    // What is told quotes the packet as it came.
+                    plain.is_some_and(|plain| self.echo(domain, &plain)) || self.refuse(domain, packet)
+                }
+                Err(Problem::Told(what)) => {
+                    let own = icmp6::addresses(packet).map(|(_, own)| own).filter(|own| !own.is_multicast());
+                    self.tell6(domain, packet, what, own)
+                }
+                Err(Problem::Silent) => false,
+            },
+            _ => self.echo(domain, packet) || self.refuse(domain, packet),
+        };
         (!answered).then_some(Drop::HostIgnored)
     }
 
