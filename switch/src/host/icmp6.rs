@@ -56,6 +56,8 @@ pub enum Error {
     BadField(u32),
     /// 4/1: an unknown next header, with the offset of its number in the packet.
     UnknownNextHeader(u32),
+    /// 4/2: an unknown option, with its offset in the packet.
+    UnknownOption(u32),
 }
 
 impl Error {
@@ -71,6 +73,7 @@ impl Error {
             Error::ReassemblyTime => (TIME_EXCEEDED, 1, 0),
             Error::BadField(pointer) => (PARAMETER_PROBLEM, 0, pointer),
             Error::UnknownNextHeader(pointer) => (PARAMETER_PROBLEM, 1, pointer),
+            Error::UnknownOption(pointer) => (PARAMETER_PROBLEM, 2, pointer),
         }
     }
 }
@@ -118,13 +121,14 @@ fn is_error(packet: &[u8]) -> bool {
 
 /// The error about `packet` that `from` sends, complete from the IPv6 header on. `packet` may end anywhere behind its
 /// header. `None` if nobody may be told. The caller knows whether its frame was sent to many: then only about its
-/// size.
+/// size, or an option that asks for it.
 pub fn error(packet: &[u8], what: Error, from: Ipv6Addr) -> Option<Vec<u8>> {
     let (source, destination) = addresses(packet)?;
     // Padding behind the packet must not be taken for a message.
     let packet = trimmed(packet)?;
-    let to_many = destination.is_multicast() && !matches!(what, Error::TooBig(_));
-    if to_many || source.is_unspecified() || source.is_multicast() || source.is_loopback() || is_error(packet) {
+    let is_for_many = matches!(what, Error::TooBig(_) | Error::UnknownOption(_));
+    let nobody = source.is_unspecified() || source.is_multicast() || source.is_loopback();
+    if (destination.is_multicast() && !is_for_many) || nobody || is_error(packet) {
         return None;
     }
     let quoted = packet.get(..packet.len().min(ERROR_MAX - IPV6_HEADER - HEADER))?;
@@ -136,8 +140,8 @@ pub fn error(packet: &[u8], what: Error, from: Ipv6Addr) -> Option<Vec<u8>> {
 }
 
 /// The answer to an echo request, complete from the IPv6 header on; `None` for anything else, broken ones and those
-/// behind extension headers included. `from` is the address that answers a request to a group; otherwise it is the
-/// one that was asked.
+/// behind extension headers included (`extensions` takes these off). `from` is the address that answers a request to a
+/// group; otherwise it is the one that was asked.
 pub fn echo_reply(packet: &[u8], from: Ipv6Addr) -> Option<Vec<u8>> {
     let (source, destination) = addresses(packet)?;
     let packet = trimmed(packet)?;
@@ -241,6 +245,7 @@ mod tests {
             (Error::ReassemblyTime, [3, 1, 0]),
             (Error::BadField(42), [4, 0, 42]),
             (Error::UnknownNextHeader(6), [4, 1, 6]),
+            (Error::UnknownOption(43), [4, 2, 43]),
         ];
         for (what, [kind, code, word]) in cases {
             let error = error(&packet, what, ROUTER).unwrap();

@@ -6,12 +6,14 @@
 //!
 //! `neighbour`: who has which MAC address; `arp` and `ndp`: the messages about that; `own`: the switch's own
 //! addresses, and who else claims them; `icmp`, `icmp6` and `limit`: what ICMP may say, and how often, `tell`: to
-//! whom; `reassembly`: packets that come in fragments; `dhcp` and `ra`: what is done for hosts, `service`: by which
-//! frames; `receive`: what to do with a frame; `emit`: how to send one; `run`: the thread.
+//! whom; `reassembly` and `extensions`: packets that come in fragments, and behind IPv6 extension headers; `dhcp` and
+//! `ra`: what is done for hosts, `service`: by which frames; `receive`: what to do with a frame; `emit`: how to send
+//! one; `run`: the thread.
 
 mod arp;
 pub mod dhcp;
 mod emit;
+mod extensions;
 pub mod icmp;
 pub mod icmp6;
 pub mod limit;

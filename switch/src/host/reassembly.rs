@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::extensions::Problem;
 use super::neighbour::MS;
 use super::service::dhcp_payload;
 use super::tell::Came;
-use super::{Host, icmp, icmp6};
+use super::{Host, extensions, icmp, icmp6};
 use crate::ids::{DomainId, PortId, VrfId};
 use crate::path::checksum;
 use crate::path::route::ipv6::{IPV6_HEADER, is_link_local};
@@ -483,7 +484,21 @@ impl Host {
 
     /// Answers a whole packet to an own address.
     fn answer(&mut self, came: Came, packet: &[u8]) -> Option<Drop> {
-        let answered = self.echo(came.domain, packet) || self.refuse(came, packet);
+        let answered = match packet.first().map(|first| first >> 4) {
+            Some(6) => match extensions::upper(packet) {
+                Ok(upper) => {
+                    let plain = extensions::without(packet, upper);
+                    // What is told quotes the packet as it came.
+                    plain.is_some_and(|plain| self.echo(came.domain, &plain)) || self.refuse(came, packet)
+                }
+                Err(Problem::Told(what)) => {
+                    let own = icmp6::addresses(packet).map(|(_, own)| own).filter(|own| !own.is_multicast());
+                    self.tell6(came, packet, what, own)
+                }
+                Err(Problem::Silent) => false,
+            },
+            _ => self.echo(came.domain, packet) || self.refuse(came, packet),
+        };
         (!answered).then_some(Drop::HostIgnored)
     }
 

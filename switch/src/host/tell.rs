@@ -4,9 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::emit::l3_offset;
+use super::extensions::Upper;
 use super::icmp6::ICMPV6;
 use super::neighbour::Waiting;
-use super::{Host, Interface, icmp, icmp6};
+use super::{Host, Interface, extensions, icmp, icmp6};
 use crate::ids::{DomainId, Mac, PortId, VrfId};
 use crate::path::transport::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
 use crate::path::{Complaint, checksum};
@@ -173,11 +174,11 @@ impl Host {
                 self.tell4(came, packet, what, Some(own))
             }
             Some(IpAddr::V6(own)) => {
-                let what = match packet.get(6) {
+                let Ok(Upper { next_at, .. }) = extensions::upper(packet) else { return false };
+                let what = match packet.get(next_at) {
                     Some(&UDP) if udp_is_sound(packet, ETHERTYPE_IPV6) => icmp6::Error::PortUnreachable,
                     Some(&(TCP | UDP | ICMPV6 | NO_NEXT_HEADER)) | None => return false,
-                    // The number stands at octet 6 (RFC 4443 3.4).
-                    Some(_) => icmp6::Error::UnknownNextHeader(6),
+                    Some(_) => icmp6::Error::UnknownNextHeader(next_at as u32),
                 };
                 self.tell6(came, packet, what, (!own.is_multicast()).then_some(own))
             }

@@ -177,6 +177,35 @@ fn extension_headers_are_passed() {
     }
 }
 
+/// An echo request to the router behind an extension header, and what comes of it.
+fn ping_behind(lab: &mut RouterLab, kind: u8, rest: &[u8]) -> Option<([u8; 2], u32, Vec<u8>)> {
+    let mut frame = ping6(0, v6(0, 1), 64);
+    let next = std::mem::replace(&mut frame[IP + 6], kind);
+    frame.splice(IP + 40..IP + 40, [&[next], rest].concat());
+    frame[IP + 5] += 1 + rest.len() as u8;
+    lab.send(0, &frame);
+    let answers = lab.take(0);
+    assert!(answers.len() <= 1);
+    let (_, _, kind, word, rest) = icmp6(answers.first()?);
+    assert!(kind == [129, 0] || rest == frame[IP..], "an error quotes the packet as it came");
+    Some((kind, word, rest))
+}
+
+#[test]
+fn the_router_looks_behind_the_extension_headers_of_packets_to_itself() {
+    let mut lab = RouterLab::new(2);
+    for (kind, rest) in [(0, [0, 1, 4, 0, 0, 0, 0]), (60, [0, 0, 0x1e, 3, 0, 0, 0]), (43, [0, 4, 0, 0, 0, 0, 0])] {
+        let (told, _, rest) = ping_behind(&mut lab, kind, &rest).expect("an answer");
+        assert_eq!((told, &rest[..]), ([129, 0], &b"data"[..]), "{kind}");
+    }
+    let told = |answer: Option<([u8; 2], u32, Vec<u8>)>| answer.map(|(kind, word, _)| (kind, word));
+    let route = [0, 0, 1, 0, 0, 0, 0];
+    assert_eq!(told(ping_behind(&mut lab, 43, &route)), Some(([4, 0], 42)), "a route that goes on");
+    for (option, answer) in [(0x5e, None), (0x9e, Some(([4, 2], 42))), (0xde, Some(([4, 2], 42)))] {
+        assert_eq!(told(ping_behind(&mut lab, 60, &[0, option, 4, 0, 0, 0, 0])), answer, "{option:x}");
+    }
+}
+
 #[test]
 fn a_jumbogram_is_dropped() {
     let mut lab = RouterLab::new(2);

@@ -332,7 +332,19 @@ fn headers_v6(table: &mut Table) {
 }
 
 fn extensions_v6(table: &mut Table) {
-    use Answer::Error;
+    use Answer::{Error, Message, Nothing};
+    for (name, kind, option, answer) in [
+        ("hop-by-hop padding", 0u8, 1u8, Message(129, 0)),
+        ("destination options", 60, 1, Message(129, 0)),
+        ("an option to be skipped", 60, 0x1e, Message(129, 0)),
+        ("an option that discards", 60, 0x5e, Nothing),
+        ("an option that is told of", 60, 0x9e, Error(4, 2, 42)),
+        ("an option that is told of to one", 60, 0xde, Error(4, 2, 42)),
+    ] {
+        let echo = packets::echo_request(&table.ends(gateway_v6(1).into()), 1, 2, PAYLOAD);
+        let frame = with_extension(echo, kind, &[0, option, 4, 0, 0, 0, 0]);
+        table.add(&format!("an echo request to the router with {name}"), frame, answer);
+    }
     let fragment = |offset: u16| [0, (offset >> 8) as u8, offset as u8, 0, 0, 0, 7];
     for (name, kind, rest) in [
         ("hop-by-hop padding", 0u8, &[0, 1, 4, 0, 0, 0, 0][..]),
