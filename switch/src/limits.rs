@@ -122,8 +122,21 @@ pub const AGEING_SECONDS_MAX: u32 = 1_000_000;
 /// Largest `resume_latency_us`: no idle state takes a second to leave.
 pub const RESUME_LATENCY_US_MAX: u32 = 1_000_000;
 
-/// Routes from which on a table has a root of 2^16 slots (256 KiB) instead of 2^8 (1 KiB).
-pub const FIB_WIDE_ROUTES: usize = 512;
+/// How many bits behind the first octet tell the root slots of a large IPv4 table apart: with 2^10 slots for an octet
+/// (4 KiB; 1 MiB for all) the nodes below begin at 18, 24 and 30 bits, and most of them are one cache line.
+pub const FIB_WIDE_BITS_IPV4: usize = 10;
+
+/// The same of an IPv6 table: 2^18 slots for an octet (1 MiB), of which the registries' blocks use a tenth at most.
+pub const FIB_WIDE_BITS_IPV6: usize = 18;
+
+/// Routes of one first octet from which on an IPv4 table's root is wide there.
+pub const FIB_WIDE_ROUTES_IPV4: usize = 64;
+
+/// The same of an IPv6 table.
+pub const FIB_WIDE_ROUTES_IPV6: usize = 4_096;
+
+/// Bytes from which on parts of routing tables are put on huge pages.
+pub const FIB_HUGE_BYTES: usize = 4 << 20;
 
 /// FDB buckets looked at by one slice of an ageing sweep, a flush or a dump.
 pub const FDB_SLICE_BUCKETS: usize = 4_096;

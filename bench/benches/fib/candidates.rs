@@ -1,13 +1,15 @@
 //! The FIB and the Rust tables it is measured against, behind one trait.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ip_network::{Ipv4Network, Ipv6Network};
 use ip_network_table::IpNetworkTable;
 use prefix_trie::PrefixMap;
 use switch::ids::NextHopId;
-use switch::limits::BURST;
+use switch::limits::{BURST, FIB_HUGE_BYTES};
+use switch::port::afxdp::prefer_huge;
 use switch::table::fib::{Fib, FibWriter, Prefix};
 use switch::table::grace::Grace;
 
@@ -48,17 +50,20 @@ impl<A: Family> Table<A> for Ours<A> {
     fn load(routes: &[(Prefix<A>, NextHopId)]) -> Self {
         let mut writer = FibWriter::new(Arc::new(Grace::new(1)));
         let reader = writer.load(routes.iter().copied());
+        on_huge_pages(&reader);
         Ours { writer, reader }
     }
 
     fn insert(&mut self, prefix: Prefix<A>, hop: NextHopId) {
         if let Some(replaced) = self.writer.insert(prefix, hop).replaced {
+            on_huge_pages(&replaced);
             self.reader = replaced;
         }
     }
 
     fn remove(&mut self, prefix: Prefix<A>) {
         if let Some(replaced) = self.writer.remove(prefix).replaced {
+            on_huge_pages(&replaced);
             self.reader = replaced;
         }
     }
@@ -75,6 +80,14 @@ impl<A: Family> Table<A> for Ours<A> {
     fn bytes(&self) -> Option<usize> {
         Some(self.writer.bytes())
     }
+}
+
+/// What the switch does to large tables before workers have them.
+fn on_huge_pages<A>(fib: &Fib<A>) {
+    let large = |memory: &Range<*const u8>| memory.end.addr() - memory.start.addr() >= FIB_HUGE_BYTES;
+    fib.memory().into_iter().filter(large).for_each(|memory| {
+        prefer_huge(memory);
+    });
 }
 
 impl<A: Family> Table<A> for PrefixMap<(A, u8), NextHopId>

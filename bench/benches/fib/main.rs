@@ -11,6 +11,9 @@
 //! turns, round after round, so that a machine that slows down slows all of them. DPDK's tables are measured by
 //! `bench/yardstick/rte_lpm.c`, which is compiled here if libdpdk-dev is installed, and left out with a line that says
 //! so if it is not.
+//!
+//! The FIB's memory is put on huge pages, as it is in the switch; the time that takes is part of its load. The other
+//! tables have the pages that the C library's allocator and the kernel give them.
 
 mod candidates;
 mod measure;

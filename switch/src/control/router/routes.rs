@@ -15,8 +15,9 @@ use super::next_hops::{NextHopTable, NoRoom, Origin, Spec};
 use crate::config::VRF_DEFAULT;
 use crate::host::SharedHost;
 use crate::ids::{NextHopId, VrfId};
-use crate::limits::VRFS_MAX;
-use crate::table::fib::{Address, FibWriter, Prefix};
+use crate::limits::{FIB_HUGE_BYTES, VRFS_MAX};
+use crate::port::afxdp::prefer_huge;
+use crate::table::fib::{Address, Changed, FibWriter, Prefix};
 use crate::table::grace::Grace;
 use crate::table::router::VrfView;
 use crate::worker::Shared;
@@ -60,6 +61,19 @@ struct Change {
     replaced: bool,
 }
 
+impl Change {
+    /// A table that was replaced gets huge pages before any worker has it, if it is large.
+    fn of<A: Address>(changed: Changed<A>) -> Change {
+        for memory in changed.replaced.iter().flat_map(|fib| fib.memory()) {
+            if memory.end.addr() - memory.start.addr() >= FIB_HUGE_BYTES {
+                prefer_huge(memory);
+            }
+        }
+        let was = Some(changed.was).filter(|was| !was.is_none());
+        Change { was, replaced: changed.replaced.is_some() }
+    }
+}
+
 impl<A: Address> Table<A> {
     fn new(grace: &Arc<Grace>) -> Table<A> {
         Table { fib: FibWriter::new(Arc::clone(grace)), idle: BTreeMap::new() }
@@ -72,21 +86,18 @@ impl<A: Address> Table<A> {
     fn put(&mut self, prefix: Prefix<A>, hop: NextHopId, active: bool) -> Change {
         if active {
             let idle = if self.idle.is_empty() { None } else { self.idle.remove(&prefix) };
-            let changed = self.fib.insert(prefix, hop);
-            let was = Some(changed.was).filter(|was| !was.is_none());
-            return Change { was: was.or(idle), replaced: changed.replaced.is_some() };
+            let change = Change::of(self.fib.insert(prefix, hop));
+            return Change { was: change.was.or(idle), ..change };
         }
-        let changed = self.fib.remove(prefix);
-        let was = Some(changed.was).filter(|was| !was.is_none());
-        Change { was: self.idle.insert(prefix, hop).or(was), replaced: changed.replaced.is_some() }
+        let change = Change::of(self.fib.remove(prefix));
+        Change { was: self.idle.insert(prefix, hop).or(change.was), ..change }
     }
 
     fn take(&mut self, prefix: Prefix<A>) -> Change {
         if let Some(was) = self.idle.remove(&prefix) {
             return Change { was: Some(was), replaced: false };
         }
-        let changed = self.fib.remove(prefix);
-        Change { was: Some(changed.was).filter(|was| !was.is_none()), replaced: changed.replaced.is_some() }
+        Change::of(self.fib.remove(prefix))
     }
 
     /// At most `most` routes behind `after`, in order; whether each is in force.

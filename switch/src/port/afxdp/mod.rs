@@ -11,7 +11,7 @@
 //! | `peer`, `netlink`, `ethtool` | the far end of a veth and its offloads |
 //! | `napi` | which core does the kernel's receive work |
 //! | `features` | what the kernel and our rights allow |
-//! | `pages` | huge pages for the forwarding database |
+//! | `pages` | huge pages for the forwarding database and large routing tables |
 //!
 //! `main` makes the [`AfxdpFactory`]; the control thread owns it; workers drive the ports.
 #![allow(unsafe_code)]

@@ -20,7 +20,7 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// For a trie of `capacity` lines whose first `used` are in use.
+    /// For a trie of `capacity` lines whose first `used` are in use, the empty node's among them.
     pub(super) fn new(capacity: usize, used: usize) -> Arena {
         let (free, gone, waiting) = Default::default();
         Arena { free, fresh: used, capacity, used, gone, waiting }

@@ -1,11 +1,10 @@
 //! Building a whole trie aside: of routes, or of another trie, packed without gaps.
 
-use super::lookup::{Fib, WIDE};
-use super::node::{Block, Line, SLOTS, Skip, is_child, is_skip, line_of, slots_of};
+use super::lookup::Fib;
+use super::node::{Block, Line, SLOTS, is_child, line_of, slots_of};
 use super::prefix::{Address, Prefix};
-use super::rib::level_of;
+use super::root::{Grid, OCTET_BITS, OCTETS, Octet};
 use super::sync::Ordering;
-use crate::limits::FIB_WIDE_ROUTES;
 
 /// Lines that a table has free beside those in use: a quarter, and what small tables begin with.
 fn room_beside(used: usize) -> usize {
@@ -17,100 +16,114 @@ struct Builder {
 }
 
 impl Builder {
+    /// With the empty node, which is line 0 of every table.
+    fn new() -> Builder {
+        Builder { lines: vec![Line::new()] }
+    }
+
     fn put(&mut self, block: &Block) -> u32 {
         let at = self.lines.len();
         self.lines.extend((0..block.lines()).map(|_| Line::new()));
         block.write(&self.lines, at)
     }
 
-    /// The trie below a slot whose address has had `octets` looked at, of routes that are all longer than that.
-    fn below<A: Address>(&mut self, routes: &[(Prefix<A>, u32)], octets: usize, above: u32) -> u32 {
+    /// The trie below a slot behind `from` bits of the address, of routes that are all longer than that.
+    fn below<A: Address>(&mut self, routes: &[(Prefix<A>, u32)], grid: Grid, from: usize, above: u32) -> u32 {
         let (Some(&(first, _)), Some(&(last, _))) = (routes.first(), routes.last()) else { return above };
-        // The first octet in which they part or some of them end.
-        let parting = first.address().common(last.address()) / 8;
-        let node = routes.iter().map(|(prefix, _)| level_of(prefix.length())).min().unwrap_or(0).min(parting);
-        let skipped = node > octets;
+        // Where they part or some of them end.
+        let parting = grid.floor(first.address().common(last.address()));
+        let ending = routes.iter().map(|(prefix, _)| grid.node_of(prefix.length())).min().unwrap_or(from);
+        let bits = ending.min(parting).min(grid.halt(from));
         let mut slots = [0; SLOTS];
-        self.fill(routes, node, 1, &mut slots);
-        let value = self.put(&Block::node(&slots, if skipped { 0 } else { above }));
-        if !skipped {
-            return value;
-        }
-        let words = first.address().keep(node * 8).to_words();
-        self.put(&Block::skip(Skip { words, octets: node, child: value }, above))
+        self.fill(routes, grid, bits + super::node::STRIDE, |address| address.window(bits).0, &mut slots);
+        self.put(&Block::new(&slots, first.address(), bits, above))
     }
 
-    /// Fills the slots of a node, or of the root, that goes by `width` octets from number `octets` on.
-    fn fill<A: Address>(&mut self, routes: &[(Prefix<A>, u32)], octets: usize, width: usize, slots: &mut [u32]) {
-        let end = (octets + width) * 8;
-        let slot_of = |prefix: Prefix<A>| {
-            if width == 2 { prefix.address().top_two() } else { prefix.address().octet(octets) }
-        };
+    /// Fills slots of a node or of the root that go by the address's bits up to `end`.
+    fn fill<A: Address>(
+        &mut self,
+        routes: &[(Prefix<A>, u32)],
+        grid: Grid,
+        end: usize,
+        slot_of: impl Fn(A) -> usize,
+        slots: &mut [u32],
+    ) {
         let mut rest = routes;
         while let Some((&(prefix, hop), behind)) = rest.split_first() {
-            let slot = slot_of(prefix);
+            let slot = slot_of(prefix.address());
             if prefix.length() <= end {
                 // What covers a slot sorts before what is inside it, so the longest is painted last.
                 slots[slot..slot + (1 << (end - prefix.length()))].fill(hop);
                 rest = behind;
                 continue;
             }
-            let count = rest.iter().take_while(|&&(prefix, _)| slot_of(prefix) == slot).count();
+            let count = rest.iter().take_while(|&&(prefix, _)| slot_of(prefix.address()) == slot).count();
             let (inner, behind) = rest.split_at(count);
-            slots[slot] = self.below(inner, octets + width, slots[slot]);
+            slots[slot] = self.below(inner, grid, end, slots[slot]);
             rest = behind;
         }
     }
 
     /// A copy of what `value` leads to.
-    fn copy(&mut self, lines: &[Line], value: u32) -> u32 {
+    fn copy<A: Address>(&mut self, lines: &[Line], value: u32) -> u32 {
         if !is_child(value) {
             return value;
         }
-        let at = line_of(value);
-        let above = lines[at].above();
-        if is_skip(value) {
-            let skip = lines[at].skip();
-            let child = self.copy(lines, skip.child);
-            return self.put(&Block::skip(Skip { child, ..skip }, above));
-        }
-        let mut slots = slots_of(lines, at);
+        let old = line_of(value);
+        let at = self.lines.len();
+        let count = lines[old].node_lines::<A>();
+        self.lines.extend((0..count).map(|_| Line::new()));
+        let mut slots = slots_of::<A>(lines, old);
         for slot in &mut slots {
-            *slot = self.copy(lines, *slot);
+            *slot = self.copy::<A>(lines, *slot);
         }
-        self.put(&Block::node(&slots, above))
+        Block::again::<A>(&slots, &lines[old]).write(&self.lines, at)
     }
 
     /// Adds free lines and answers how many are in use.
-    fn finish<A: Address>(mut self, root: &[u32], default: u32) -> (Fib<A>, usize) {
+    fn finish<A: Address>(mut self, octets: Box<[Octet; OCTETS]>, root: &[u32]) -> (Fib<A>, usize) {
         let used = self.lines.len();
-        let room = if used == 0 { 0 } else { room_beside(used) };
+        let room = if used == 1 { 0 } else { room_beside(used) };
         self.lines.reserve_exact(room);
         self.lines.extend((0..room).map(|_| Line::new()));
-        (Fib::with(root, self.lines, default), used)
+        (Fib::with(octets, root, self.lines), used)
     }
 }
 
 /// A trie of sorted routes, no prefix of which is there twice, and how many of its lines are in use.
 pub(super) fn build<A: Address>(routes: &[(Prefix<A>, u32)]) -> (Fib<A>, usize) {
-    let mut builder = Builder { lines: Vec::new() };
-    let (default, routes) = match routes.split_first() {
-        Some((&(prefix, hop), rest)) if prefix.is_default() => (hop, rest),
-        _ => (0, routes),
-    };
-    let wide = routes.len() >= FIB_WIDE_ROUTES;
-    let mut root = vec![0; if wide { WIDE } else { SLOTS }];
-    builder.fill(routes, 0, if wide { 2 } else { 1 }, &mut root);
-    builder.finish(&root, default)
+    let mut builder = Builder::new();
+    let mut above = [0; OCTETS];
+    for &(prefix, hop) in routes.iter().filter(|(prefix, _)| prefix.length() <= OCTET_BITS) {
+        let first = prefix.address().octet(0);
+        above[first..first + (1 << (OCTET_BITS - prefix.length()))].fill(hop);
+    }
+    let mut root = Vec::new();
+    let mut rest = routes;
+    let octets = Box::new(std::array::from_fn(|octet| {
+        let count = rest.partition_point(|(prefix, _)| prefix.address().octet(0) <= octet);
+        let (own, behind) = rest.split_at(count);
+        rest = behind;
+        let (_, own) = own.split_at(own.partition_point(|(prefix, _)| prefix.length() <= OCTET_BITS));
+        let first = root.len();
+        let octet = Octet::new(above[octet], first, if own.len() < A::WIDE_ROUTES { 0 } else { A::WIDE_BITS });
+        root.resize(first + (1 << octet.width()), 0);
+        let grid = octet.grid::<A>();
+        builder.fill(own, grid, grid.start(), |address| octet.slot(address) - first, &mut root[first..]);
+        octet
+    }));
+    builder.finish(octets, &root)
 }
 
 /// A copy of a trie with more free lines, and how many are in use.
 pub(super) fn copy<A: Address>(fib: &Fib<A>) -> (Fib<A>, usize) {
-    let mut builder = Builder { lines: Vec::new() };
-    let root: Vec<u32> = fib.root.iter().map(|slot| builder.copy(&fib.lines, slot.load(Ordering::Relaxed))).collect();
-    let mut finished = builder.finish(&root, fib.default.load(Ordering::Relaxed));
-    if finished.1 == 0 {
-        finished.0.lines = (0..room_beside(0)).map(|_| Line::new()).collect();
+    let mut builder = Builder::new();
+    let values = fib.root.iter().map(|slot| slot.load(Ordering::Relaxed));
+    let root: Vec<u32> = values.map(|value| builder.copy::<A>(&fib.lines, value)).collect();
+    let octets = Box::new(std::array::from_fn(|octet| fib.octets[octet].copy()));
+    let (mut fib, used) = builder.finish(octets, &root);
+    if fib.lines.len() == used {
+        fib.lines = (0..used + room_beside(used)).map(|_| Line::new()).collect();
     }
-    finished
+    (fib, used)
 }

@@ -1,9 +1,11 @@
 //! The readers' half: longest-prefix match, one address or a burst. Any thread; writes nothing.
 
 use std::hint::select_unpredictable;
+use std::ops::Range;
 
-use super::node::{Line, SKIP_CHILD, WORDS, is_child, is_skip, leaf_of, line_of};
+use super::node::{Line, WORDS, is_child, leaf_of, node_of};
 use super::prefix::Address;
+use super::root::{OCTETS, Octet};
 use super::sync::{AtomicU32, Ordering};
 use crate::ids::NextHopId;
 use crate::limits::BURST;
@@ -13,67 +15,56 @@ use crate::limits::BURST;
 /// Its [`FibWriter`](super::FibWriter) changes it under its readers. A worker may hold what it read only until its next
 /// [`Grace::pass`](crate::table::grace::Grace::pass); lookups hold nothing once they answer.
 pub struct Fib<A> {
+    pub(super) octets: Box<[Octet; OCTETS]>,
     pub(super) root: Box<[AtomicU32]>,
     pub(super) lines: Box<[Line]>,
-    /// The next hop of the default route, or 0.
-    pub(super) default: AtomicU32,
-    pub(super) address: std::marker::PhantomData<A>,
+    address: std::marker::PhantomData<A>,
 }
 
 /// A burst on its way down: the best found so far, and of the lanes that are not done, which stand in front, the rest.
 /// Arrays rather than an array of structures: each part is read as it was written, in one piece.
 struct Lanes {
     found: [NextHopId; BURST],
-    values: [u32; BURST],
-    /// The words that have the next values.
+    /// The nodes that they are at.
+    nodes: [u32; BURST],
+    /// The words that have what comes next.
     words: [u32; BURST],
     /// Which of the burst it is.
     numbers: [u8; BURST],
-    /// Octets looked at.
-    octets: [u8; BURST],
 }
 
-/// The number of a word that no table has.
-const NO_WORD: u32 = u32::MAX;
-
-/// Slots of a root that goes by two octets.
-pub(super) const WIDE: usize = 1 << 16;
-
 impl<A: Address> Fib<A> {
-    pub(super) fn with(root: &[u32], lines: Vec<Line>, default: u32) -> Fib<A> {
+    pub(super) fn with(octets: Box<[Octet; OCTETS]>, root: &[u32], lines: Vec<Line>) -> Fib<A> {
         Fib {
+            octets,
             root: root.iter().map(|&value| AtomicU32::new(value)).collect(),
             lines: lines.into_boxed_slice(),
-            default: AtomicU32::new(default),
             address: std::marker::PhantomData,
         }
     }
 
-    /// Octets that the root goes by.
+    /// What the root has for an address's first octet.
     #[inline(always)]
-    pub(super) fn root_octets(&self) -> usize {
-        if self.root.len() == WIDE { 2 } else { 1 }
-    }
-
-    /// The root's slot for an address.
-    #[inline(always)]
-    pub(super) fn root_slot(&self, address: A, wide: bool) -> usize {
-        if wide { address.top_two() } else { address.octet(0) }
+    pub(super) fn octet(&self, address: A) -> &Octet {
+        &self.octets[address.octet(0) % OCTETS]
     }
 
     /// The next hop of the longest prefix that contains `address`, or [`NextHopId::NONE`].
     #[inline]
     pub fn lookup(&self, address: A) -> NextHopId {
-        let mut octets = self.root_octets();
-        let mut best = NextHopId::from_bits(self.default.load(Ordering::Relaxed));
-        let mut value = self.root_value(address, octets == 2);
-        // Every step but a failed one looks at an octet more, so this ends whatever the table says.
-        while is_child(value) && octets < A::OCTETS {
-            let Some(above) = above(&self.lines, value) else { return best };
-            best = better(best, above);
-            let (number, then) = next_word(&self.lines, address, value, octets);
-            let Some(next) = word(&self.lines, number) else { return best };
-            (value, octets) = (next, then);
+        let octet = self.octet(address);
+        let mut best = NextHopId::from_bits(octet.above());
+        let mut value = self.root_value(octet.slot(address));
+        // A node goes by bits behind those of its parent, so this ends; the count sees to it whatever the table says.
+        for _ in 0..A::OCTETS * 2 {
+            if !is_child(value) {
+                break;
+            }
+            let node = node_of(value);
+            let Some(line) = self.lines.get(node as usize) else { break };
+            best = better(best, line.above());
+            let Some(next) = word(&self.lines, next_word(&self.lines, address, node)) else { break };
+            value = next;
         }
         better(best, leaf_of(value))
     }
@@ -99,21 +90,18 @@ impl<A: Address> Fib<A> {
 
     /// Looks up the first `count` addresses.
     fn lookup_burst(&self, addresses: &[A; BURST], count: usize) -> [NextHopId; BURST] {
-        let default = NextHopId::from_bits(self.default.load(Ordering::Relaxed));
-        let none = [0; BURST];
         let mut lanes =
-            Lanes { found: [default; BURST], values: [0; BURST], words: [0; BURST], numbers: none, octets: none };
-        let mut open = 0;
-        let octets = self.root_octets();
+            Lanes { found: [NextHopId::NONE; BURST], nodes: [0; BURST], words: [0; BURST], numbers: [0; BURST] };
+        // The root, and the first node of all: those that are done have the empty one, without a branch.
         for (number, &address) in addresses.iter().enumerate().take(count) {
-            let value = self.root_value(address, octets == 2);
-            lanes.found[number] = better(default, leaf_of(value));
-            lanes.values[open % BURST] = value;
-            lanes.numbers[open % BURST] = number as u8;
-            lanes.octets[open % BURST] = octets as u8;
-            open += usize::from(is_child(value));
+            let octet = self.octet(address);
+            let value = self.root_value(octet.slot(address));
+            lanes.found[number] = better(NextHopId::from_bits(octet.above()), leaf_of(value));
+            lanes.nodes[number] = node_of(value);
+            lanes.numbers[number] = number as u8;
         }
-        for _ in 1..A::OCTETS {
+        let mut open = count;
+        for _ in 0..A::OCTETS * 2 {
             if open == 0 {
                 break;
             }
@@ -123,71 +111,63 @@ impl<A: Address> Fib<A> {
     }
 
     #[inline(always)]
-    pub(super) fn root_value(&self, address: A, wide: bool) -> u32 {
+    pub(super) fn root_value(&self, slot: usize) -> u32 {
         // Always there: 0 only spares the packet path a panic.
-        self.root.get(self.root_slot(address, wide)).map_or(0, |slot| slot.load(Ordering::Acquire))
+        self.root.get(slot).map_or(0, |slot| slot.load(Ordering::Acquire))
+    }
+}
+
+impl<A> Fib<A> {
+    /// Where the nodes are, for advice to the kernel about that memory.
+    pub fn memory(&self) -> [Range<*const u8>; 2] {
+        let (root, lines) = (self.root.as_ptr_range(), self.lines.as_ptr_range());
+        [root.start.cast()..root.end.cast(), lines.start.cast()..lines.end.cast()]
     }
 }
 
 /// Takes the first `open` lanes a step down; answers how many are not done then.
 ///
 /// Three short loops instead of a long one: the core looks some hundred instructions ahead, and so has the misses of
-/// more lanes under way at once.
+/// more lanes under way at once. The first does nothing but load, since it has the misses.
 #[inline(always)]
 fn descend<A: Address>(lines: &[Line], addresses: &[A; BURST], lanes: &mut Lanes, open: usize) -> usize {
     let open = open.min(BURST);
     for at in 0..open {
-        let number = lanes.numbers[at] as usize % BURST;
-        let Some(above) = above(lines, lanes.values[at]) else { continue };
-        lanes.found[number] = better(lanes.found[number], above);
+        let Some(line) = lines.get(lanes.nodes[at] as usize) else { continue };
+        lanes.words[at] = line.above();
     }
     for at in 0..open {
-        let address = addresses[lanes.numbers[at] as usize % BURST];
-        let octets = lanes.octets[at] as usize;
-        let (word, octets) = next_word(lines, address, lanes.values[at], octets);
-        lanes.words[at] = word;
-        lanes.octets[at] = octets as u8;
+        let number = lanes.numbers[at] as usize % BURST;
+        lanes.found[number] = better(lanes.found[number], lanes.words[at]);
+        lanes.words[at] = next_word(lines, addresses[number], lanes.nodes[at]);
     }
     let mut left = 0;
     for at in 0..open {
         let number = lanes.numbers[at];
-        let octets = lanes.octets[at];
         let Some(value) = word(lines, lanes.words[at]) else { continue };
         let found = &mut lanes.found[number as usize % BURST];
         *found = better(*found, leaf_of(value));
-        lanes.values[left % BURST] = value;
+        lanes.nodes[left % BURST] = node_of(value);
         lanes.numbers[left % BURST] = number;
-        lanes.octets[left % BURST] = octets;
         left += usize::from(is_child(value));
     }
     left
 }
 
-/// The leaf that the parent has for a child.
-#[inline(always)]
-pub(super) fn above(lines: &[Line], child: u32) -> Option<u32> {
-    lines.get(line_of(child)).map(Line::above)
-}
-
-/// The word of a number, counted from the first of all lines, unless it is [`NO_WORD`].
+/// The word of a number, counted from the first of all lines.
 #[inline(always)]
 pub(super) fn word(lines: &[Line], number: u32) -> Option<u32> {
     lines.get(number as usize / WORDS).map(|line| line.word(number as usize))
 }
 
-/// The number of the word in which a child says what comes next for the address, of which `octets` have been looked at;
-/// and how many have been looked at then.
+/// The number of the word that the node at a line has for an address; 0, which is the first of the empty node, if the
+/// address does not go there.
 #[inline(always)]
-pub(super) fn next_word<A: Address>(lines: &[Line], address: A, child: u32, octets: usize) -> (u32, usize) {
-    let at = line_of(child);
-    let Some(line) = lines.get(at) else { return (NO_WORD, octets) };
-    let (word, octets) = if is_skip(child) {
-        let Some(octets) = skip(line, address) else { return (NO_WORD, octets) };
-        (SKIP_CHILD, octets)
-    } else {
-        (line.run_word(address.octet(octets)), octets + 1)
-    };
-    ((at * WORDS + word) as u32, octets)
+pub(super) fn next_word<A: Address>(lines: &[Line], address: A, node: u32) -> u32 {
+    let Some(line) = lines.get(node as usize) else { return 0 };
+    let (slot, key) = address.window(line.bits());
+    let word = node * WORDS as u32 + line.run_word::<A>(slot) as u32;
+    select_unpredictable(key == line.key::<A>(), word, 0)
 }
 
 /// The next hop of a leaf, or the one found so far if there is none (0). Without a branch: whether there is a leaf
@@ -195,11 +175,4 @@ pub(super) fn next_word<A: Address>(lines: &[Line], address: A, child: u32, octe
 #[inline(always)]
 fn better(found: NextHopId, leaf: u32) -> NextHopId {
     select_unpredictable(leaf == 0, found, NextHopId::from_bits(leaf))
-}
-
-/// Octets looked at behind a skip, if the address goes there.
-#[inline(never)]
-fn skip<A: Address>(line: &Line, address: A) -> Option<usize> {
-    let skip = line.skip();
-    (address.common(A::from_words(skip.words)) >= skip.octets * 8).then_some(skip.octets)
 }

@@ -4,11 +4,11 @@
 //! ([`FibWriter`]) are written aside and published by one store. What they replace is used again when the grace period
 //! ([`crate::table::grace`]) is over.
 //!
-//! The structure is a trie with a node for each octet (the root goes by two in tables of more than a few hundred
-//! routes), of compressed runs of equal next hops: `node` has the layout. Next hops are not copied into deeper nodes:
-//! what a node's prefixes say of a child stands in that child, and a lookup keeps the last it met. So a change rewrites
-//! one node, however short the prefix, and chains of nodes with one child each are a single skip. `build` makes whole
-//! tries, `rib` keeps the routes in order.
+//! The structure is a trie whose root goes by the first octet, and by more bits where an octet has many routes
+//! (`root`), with nodes for six bits each, of compressed runs of equal next hops: `node` has the layout. Next hops
+//! are not copied into deeper nodes: what a node's prefixes say of a child stands in that child, and a lookup keeps
+//! the last it met. So a change rewrites one node, however short the prefix. Bits that all routes below have in
+//! common are skipped by the key of the node behind them. `build` makes whole tries, `rib` keeps the routes in order.
 
 mod arena;
 mod build;
@@ -16,6 +16,7 @@ mod lookup;
 mod node;
 mod prefix;
 mod rib;
+mod root;
 #[cfg(test)]
 mod stress_tests;
 mod sync;

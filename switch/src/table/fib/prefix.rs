@@ -5,12 +5,20 @@ use std::hash::Hash;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::limits::{FIB_WIDE_BITS_IPV4, FIB_WIDE_BITS_IPV6, FIB_WIDE_ROUTES_IPV4, FIB_WIDE_ROUTES_IPV6};
+
 /// An address as a number in host byte order, most significant bit first on the wire: `u32` is IPv4, `u128` IPv6.
 ///
 /// `Ipv4Addr::to_bits` and `Ipv6Addr::to_bits` make them.
 pub trait Address: Copy + Ord + Hash + fmt::Debug + Send + Sync + 'static {
     /// Octets of an address: 4 or 16.
     const OCTETS: usize;
+    /// Words of a node's key: 1 or 2.
+    const KEY_WORDS: usize;
+    /// How many bits behind the first octet tell a table's root slots apart where it is wide.
+    const WIDE_BITS: usize;
+    /// Routes of one first octet from which on a table's root is wide there.
+    const WIDE_ROUTES: usize;
     /// The octets in wire order, as a key that sorts like the number.
     type Wire: Copy + Ord + fmt::Debug + Send + Sync;
 
@@ -22,8 +30,11 @@ pub trait Address: Copy + Ord + Hash + fmt::Debug + Send + Sync + 'static {
     fn octet(self, at: usize) -> usize;
     /// The address with octet number `at` (modulo [`Self::OCTETS`]) or-ed with `octet`.
     fn with_octet(self, at: usize, octet: usize) -> Self;
-    /// The two first octets, as an index below 65536.
-    fn top_two(self) -> usize;
+    /// The 32 bits behind the first octet, those that are not there being zero.
+    fn behind_octet(self) -> u32;
+    /// The six bits behind the first `bits`, as an index below 64 (those that are not there being zero), and the up to
+    /// 32 or 64 bits before them. `bits` is 8 to the address's last place for a node; others give any result.
+    fn window(self, bits: usize) -> (usize, u64);
     /// The first `len` bits; the others are zero.
     fn keep(self, len: usize) -> Self;
     /// The first `len` bits; the others are one.
@@ -42,6 +53,9 @@ pub trait Address: Copy + Ord + Hash + fmt::Debug + Send + Sync + 'static {
 
 impl Address for u32 {
     const OCTETS: usize = 4;
+    const KEY_WORDS: usize = 1;
+    const WIDE_BITS: usize = FIB_WIDE_BITS_IPV4;
+    const WIDE_ROUTES: usize = FIB_WIDE_ROUTES_IPV4;
     type Wire = [u8; 4];
 
     fn to_wire(self) -> [u8; 4] {
@@ -62,8 +76,15 @@ impl Address for u32 {
     }
 
     #[inline(always)]
-    fn top_two(self) -> usize {
-        (self >> 16) as usize
+    fn behind_octet(self) -> u32 {
+        self << 8
+    }
+
+    #[inline(always)]
+    fn window(self, bits: usize) -> (usize, u64) {
+        // Six zeros behind the address and more: the last node has less than six bits to go by.
+        let window = (u64::from(self) << 32) >> (58_usize.wrapping_sub(bits) & 63);
+        ((window & 63) as usize, window >> 6)
     }
 
     fn keep(self, len: usize) -> u32 {
@@ -97,6 +118,9 @@ impl Address for u32 {
 
 impl Address for u128 {
     const OCTETS: usize = 16;
+    const KEY_WORDS: usize = 2;
+    const WIDE_BITS: usize = FIB_WIDE_BITS_IPV6;
+    const WIDE_ROUTES: usize = FIB_WIDE_ROUTES_IPV6;
     type Wire = [u8; 16];
 
     fn to_wire(self) -> [u8; 16] {
@@ -119,8 +143,14 @@ impl Address for u128 {
     }
 
     #[inline(always)]
-    fn top_two(self) -> usize {
-        (self >> 112) as usize
+    fn behind_octet(self) -> u32 {
+        (self >> 88) as u32
+    }
+
+    #[inline(always)]
+    fn window(self, bits: usize) -> (usize, u64) {
+        let window = self >> (122_usize.wrapping_sub(bits) & 127);
+        ((window & 63) as usize, (window >> 6) as u64)
     }
 
     fn keep(self, len: usize) -> u128 {
@@ -262,7 +292,12 @@ mod tests {
         let address = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff_u128;
         assert!((0..16).all(|at| address.octet(at) == at * 0x11));
         assert!((0..16).fold(0u128, |all, at| all.with_octet(at, at * 0x11)) == address);
-        assert_eq!((u128::from_words(address.to_words()), address.top_two()), (address, 0x0011));
+        assert_eq!((u128::from_words(address.to_words()), address.behind_octet()), (address, 0x1122_3344));
+        assert_eq!(address.window(122), (0x3f, (address >> 6) as u64));
+        assert_eq!((address.window(8), address.window(26)), ((0x11 >> 2, 0), (0x33, 0x0011_2233 >> 6)));
+        let address = 0xc0a8_0a2d_u32;
+        assert_eq!((address.behind_octet(), address.window(8)), (0xa80a_2d00, (0xa8 >> 2, 0xc0)));
+        assert_eq!((address.window(18), address.window(30)), ((0x0a, 0xc0a8 << 2), (0b01 << 4, 0xc0a8_0a2d >> 2)));
         assert!((0..4).all(|at| 0x0011_2233_u32.octet(at) == at * 0x11));
         let prefix = Prefix::of(0x0a01_0203_u32, 8).unwrap();
         assert_eq!((prefix.address(), prefix.last(), prefix.length()), (0x0a00_0000, 0x0aff_ffff, 8));

@@ -1,7 +1,7 @@
-//! The routes themselves, as the control thread knows them: exact, ordered, and by the level of the trie that they
-//! belong to.
+//! The routes themselves, as the control thread knows them: exact, ordered, and by their length.
 //!
-//! Level n has the prefixes of 8n+1 to 8n+8 bits, in a map of its own: those of one node stand in a row.
+//! Level n has the prefixes of 8n+1 to 8n+8 bits, in a map of its own: those of one node are in two or three of them,
+//! and in each they stand in a row, with few others between.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
@@ -98,11 +98,21 @@ impl<A: Address> Rib<A> {
         })
     }
 
-    /// The routes of a level inside `outer` and longer, in order.
-    pub(super) fn inside(&self, level: usize, outer: Prefix<A>) -> impl Iterator<Item = (Prefix<A>, u32)> + '_ {
+    /// The routes inside `outer` that are longer, and of at most `longest` bits (one or more); what covers another one
+    /// comes before it.
+    pub(super) fn inside(&self, outer: Prefix<A>, longest: usize) -> impl Iterator<Item = (Prefix<A>, u32)> + '_ {
         let range = (outer.address().to_wire(), 0)..=(outer.last().to_wire(), u8::MAX);
-        let own = self.levels[level].range(range).filter_map(|(key, &hop)| Some((prefix(key)?, hop)));
-        own.filter(move |(prefix, _)| prefix.length() > outer.length())
+        let levels = self.levels.iter().take(level_of(longest) + 1).skip(level_of(outer.length() + 1));
+        let all = levels
+            .flat_map(move |level| level.range(range.clone()))
+            .filter_map(|(key, &hop)| Some((prefix(key)?, hop)));
+        all.filter(move |(prefix, _)| prefix.length() > outer.length() && prefix.length() <= longest)
+    }
+
+    /// True if at least `count` routes of more than eight bits begin with the octet.
+    pub(super) fn has_below(&self, octet: usize, count: usize) -> bool {
+        let Some(outer) = Prefix::of(A::from_words([(octet as u32) << 24, 0, 0, 0]), 8) else { return false };
+        self.inside(outer, A::OCTETS * 8).take(count).count() == count
     }
 
     /// All routes in order; behind `after` if given.

@@ -115,7 +115,7 @@ impl<A: Address> Bed<A> {
         let routes: Vec<_> = self.writer.routes(None).map(|(prefix, hop)| (prefix, hop.bits())).collect();
         let (_, built) = build::build(&routes);
         let (_, packed) = build::copy(&self.reader);
-        if self.reader.root.len() == 256 && routes.len() < crate::limits::FIB_WIDE_ROUTES {
+        if self.reader.root.len() == 256 && routes.len() < A::WIDE_ROUTES {
             assert_eq!(self.writer.lines_used(), built, "{routes:?}");
         }
         assert_eq!(self.writer.lines_used(), packed);
@@ -268,7 +268,7 @@ fn large<A: Address>(seed: u64) {
         check(&reader, &map, prefix);
         check(&reader, &map, all[number].0);
     }
-    assert!(writer.is_empty() && writer.lines_used() == 0, "{} lines of nothing", writer.lines_used());
+    assert!(writer.is_empty() && writer.lines_used() == 1, "{} lines of nothing", writer.lines_used());
 }
 
 #[test]
@@ -285,12 +285,15 @@ fn a_large_ipv6_table_fills_and_empties() {
 fn a_table_grows_from_nothing_route_by_route_and_widens_its_root() {
     let mut random = StdRng::seed_from_u64(3);
     let (mut bed, mut replaced) = (Bed::<u32>::new(), 0);
-    for (prefix, hop) in routes(&mut random, 1_500) {
+    for (prefix, hop) in routes(&mut random, 4_000) {
         let before = Arc::as_ptr(bed.writer.table());
         bed.set(prefix, hop);
         replaced += usize::from(before != Arc::as_ptr(bed.writer.table()));
     }
-    assert!(bed.reader.root.len() == 1 << 16 && (5..50).contains(&replaced), "replaced {replaced} times");
+    let widths = bed.reader.octets.iter().map(root::Octet::width);
+    let wide = widths.clone().filter(|&width| width == u32::WIDE_BITS).count();
+    assert!(wide > 0 && widths.filter(|&width| width == 0).count() == 256 - wide, "{wide} octets");
+    assert!((5..50).contains(&replaced), "replaced {replaced} times");
     bed.check(&[]);
     bed.check_shape();
     bed.check_control(&[0, u32::MAX]);
@@ -300,7 +303,7 @@ fn a_table_grows_from_nothing_route_by_route_and_widens_its_root() {
 fn empty_and_small_tables_take_little_memory() {
     let mut v4 = writer::<u32>();
     let mut v6 = writer::<u128>();
-    assert!(v4.bytes() <= 2_048 && v6.bytes() <= 2_048, "{} and {} bytes of nothing", v4.bytes(), v6.bytes());
+    assert!(v4.bytes() <= 3_200 && v6.bytes() <= 3_200, "{} and {} bytes of nothing", v4.bytes(), v6.bytes());
     for host in 0..20u8 {
         let _ = v4.insert(Prefix::host(u32::from_be_bytes([10, 244, 3, host])), hop(1 + host as usize));
         let _ = v6.insert(Prefix::host(0xfd00_u128 << 112 | u128::from(host) << 64 | 1), hop(1 + host as usize));
@@ -317,7 +320,7 @@ fn large_tables_take_what_they_are_said_to() {
     let mut v4 = writer::<u32>();
     let _ = v4.load((0..200_000).map(|_| route(&mut random)));
     let each = v4.bytes() / v4.len();
-    assert!((20..60).contains(&each), "{each} bytes for each /24");
+    assert!((20..100).contains(&each), "{each} bytes for each /24");
     let route =
         |random: &mut StdRng| (Prefix::of(random.random::<u128>(), 48).unwrap(), hop(random.random_range(1..200)));
     let mut v6 = writer::<u128>();

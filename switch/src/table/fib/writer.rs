@@ -10,16 +10,16 @@ use std::sync::Arc;
 use super::arena::Arena;
 use super::build;
 use super::lookup::Fib;
-use super::node::{Block, LINES_MAX, Line, NODE_LINES_MAX, SLOTS, Skip, is_child, is_skip, line_of, slots_of};
+use super::node::{Block, LINES_MAX, Line, NODE_LINES_MAX, SLOTS, STRIDE, is_child, line_of, slots_of, word_of};
 use super::prefix::{Address, Prefix};
-use super::rib::{Rib, level_of};
+use super::rib::Rib;
+use super::root::{Grid, OCTET_BITS, OCTETS};
 use super::sync::Ordering;
 use crate::ids::NextHopId;
-use crate::limits::FIB_WIDE_ROUTES;
 use crate::table::grace::Grace;
 
-/// Most lines that one change takes: a node in full that is written anew, and nodes and skips for the new prefix.
-pub(super) const CHANGE_LINES_MAX: usize = NODE_LINES_MAX + 8;
+/// Most lines that one change takes: two nodes in full that are written anew, and nodes for the new prefix.
+pub(super) const CHANGE_LINES_MAX: usize = 2 * NODE_LINES_MAX + 8;
 
 /// What a change did.
 #[must_use = "a table that was replaced has to be published"]
@@ -36,8 +36,6 @@ pub struct Changed<A> {
 enum Place {
     /// In a slot of the root.
     Root(usize),
-    /// In a skip: the node behind it.
-    Skip(usize),
     /// In a slot of the node that begins at a line.
     Node(usize, usize),
 }
@@ -54,15 +52,15 @@ pub struct FibWriter<A: Address> {
 enum Found {
     /// At its node.
     Node(usize),
-    /// At a leaf, or at nothing, where the node should hang; octets looked at.
+    /// At a leaf, or at nothing, where the node should hang; bits looked at.
     Leaf(u32, usize),
-    /// In a skip that its way leaves; octets looked at before the skip, and in all where they part or the node should
-    /// be.
-    Skip(usize, usize, usize),
+    /// At a node that hangs too far up: there must be one before it. Bits looked at before it, and in all where the two
+    /// ways part or the prefix's node should be.
+    Before(usize, usize, usize),
 }
 
 impl<A: Address> FibWriter<A> {
-    /// A table without routes, which takes 2 KiB. `grace` is the one that all its readers pass.
+    /// A table without routes, which takes 3 KiB. `grace` is the one that all its readers pass.
     pub fn new(grace: Arc<Grace>) -> FibWriter<A> {
         let (fib, used) = build::build(&[]);
         FibWriter { rib: Rib::new(), arena: Arena::new(fib.lines.len(), used), fib: Arc::new(fib), grace }
@@ -86,7 +84,8 @@ impl<A: Address> FibWriter<A> {
     /// Bytes that the table takes: what readers see, exactly, and the control thread's own part, estimated as maps
     /// filled to two thirds.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.fib.root) + size_of_val(&*self.fib.lines) + self.arena.bytes() + self.rib.bytes()
+        let readers = size_of_val(&*self.fib.octets) + size_of_val(&*self.fib.root) + size_of_val(&*self.fib.lines);
+        readers + self.arena.bytes() + self.rib.bytes()
     }
 
     /// The next hop of exactly this prefix.
@@ -159,7 +158,7 @@ impl<A: Address> FibWriter<A> {
         self.arena.waiting()
     }
 
-    /// Lines in use by the trie.
+    /// Lines in use by the trie, the empty node's among them.
     #[cfg(test)]
     pub(super) fn lines_used(&self) -> usize {
         self.arena.used()
@@ -175,39 +174,50 @@ impl<A: Address> FibWriter<A> {
     /// Sees to it that there are lines for a change, if need be in a new table.
     fn make_room(&mut self, prefix: Prefix<A>) -> Option<Arc<Fib<A>>> {
         self.arena.reclaim(&self.grace);
-        if prefix.length() <= self.fib.root_octets() * 8 || self.arena.has_room(CHANGE_LINES_MAX) {
+        if prefix.length() <= self.grid(prefix.address()).start() || self.arena.has_room(CHANGE_LINES_MAX) {
             return None;
         }
-        let widen = self.fib.root_octets() == 1 && self.rib.len() >= FIB_WIDE_ROUTES;
-        let new = if widen { build::build(&self.rib.iter(None).collect::<Vec<_>>()) } else { build::copy(&self.fib) };
+        let mut octets = self.fib.octets.iter().enumerate();
+        let widens = octets.any(|(at, octet)| octet.width() == 0 && self.rib.has_below(at, A::WIDE_ROUTES));
+        let new = if widens { build::build(&self.rib.iter(None).collect::<Vec<_>>()) } else { build::copy(&self.fib) };
         debug_assert!(new.0.lines.len() < LINES_MAX);
         Some(self.replace(new))
     }
 
-    /// The shortest prefix that belongs to the same node, or to the root, in bits.
+    /// Where nodes on the way to an address may begin.
+    fn grid(&self, address: A) -> Grid {
+        self.fib.octet(address).grid::<A>()
+    }
+
+    /// The shortest prefix that belongs to the same node, or to the root's slots, or to the first octets, in bits.
     fn shortest_beside(&self, prefix: Prefix<A>) -> usize {
-        let level = level_of(prefix.length());
-        if level < self.fib.root_octets() { 1 } else { level * 8 + 1 }
+        let grid = self.grid(prefix.address());
+        match prefix.length() {
+            0..=OCTET_BITS => 0,
+            length if length <= grid.start() => OCTET_BITS + 1,
+            length => grid.node_of(length) + 1,
+        }
     }
 
     /// Makes the trie say `leaf` for what is in `prefix` and in no longer route of its node.
     fn apply(&mut self, prefix: Prefix<A>, leaf: u32) {
-        if prefix.is_default() {
-            self.fib.default.store(leaf, Ordering::Release);
-        } else if prefix.length() <= self.fib.root_octets() * 8 {
-            self.apply_to_root(prefix, leaf);
+        let grid = self.grid(prefix.address());
+        if prefix.length() <= OCTET_BITS {
+            self.apply_to_octets(prefix, leaf);
+        } else if prefix.length() <= grid.start() {
+            self.apply_to_root(prefix, leaf, grid);
         } else {
             let mut trail = Vec::with_capacity(A::OCTETS);
-            match self.find(prefix, &mut trail) {
+            match self.find(prefix, grid, &mut trail) {
                 Found::Node(at) => self.apply_to_node(prefix, leaf, at, trail),
-                Found::Leaf(above, octets) => {
-                    let branch = self.branch(prefix, leaf, octets, above);
+                Found::Leaf(above, bits) => {
+                    let branch = self.branch(prefix, leaf, bits, above);
                     self.put(trail, branch);
                 }
-                Found::Skip(at, start, parting) => {
+                Found::Before(at, start, parting) => {
                     let fork = self.fork(prefix, leaf, at, start, parting);
                     self.put(trail, fork);
-                    self.arena.give(at, 1);
+                    self.give(at);
                 }
             }
         }
@@ -218,66 +228,65 @@ impl<A: Address> FibWriter<A> {
     }
 
     /// The way from the root to the node that `prefix` belongs to.
-    fn find(&self, prefix: Prefix<A>, trail: &mut Vec<Place>) -> Found {
-        let end = level_of(prefix.length());
-        let mut octets = self.fib.root_octets();
-        let slot = self.fib.root_slot(prefix.address(), octets == 2);
+    fn find(&self, prefix: Prefix<A>, grid: Grid, trail: &mut Vec<Place>) -> Found {
+        let goal = grid.node_of(prefix.length());
+        let slot = self.fib.octet(prefix.address()).slot(prefix.address());
         trail.push(Place::Root(slot));
-        let mut value = self.fib.root[slot].load(Ordering::Relaxed);
+        let mut value = self.fib.root_value(slot);
+        let mut from = grid.start();
         while is_child(value) {
             let at = line_of(value);
-            if is_skip(value) {
-                let skip = self.lines()[at].skip();
-                let common = prefix.address().common(A::from_words(skip.words)) / 8;
-                let parting = common.min(end);
-                if parting < skip.octets {
-                    return Found::Skip(at, octets, parting);
-                }
-                trail.push(Place::Skip(at));
-                (value, octets) = (skip.child, skip.octets);
-            } else if octets == end {
-                return Found::Node(at);
-            } else {
-                let slot = prefix.address().octet(octets);
-                trail.push(Place::Node(at, slot));
-                value = self.value(at, slot);
-                octets += 1;
+            let node = &self.lines()[at];
+            let bits = node.bits();
+            let (slot, key) = prefix.address().window(bits);
+            // Up to `from` there is no difference.
+            let differing = 64 - (key ^ node.key::<A>()).leading_zeros() as usize;
+            let parting = grid.floor(bits - differing).min(goal);
+            if parting < bits {
+                return Found::Before(at, from, parting);
             }
+            if bits == goal {
+                return Found::Node(at);
+            }
+            trail.push(Place::Node(at, slot));
+            value = self.value(at, slot);
+            from = bits + STRIDE;
         }
-        Found::Leaf(value, octets)
+        Found::Leaf(value, from)
     }
 
     fn value(&self, node: usize, slot: usize) -> u32 {
-        let (line, word) = word_of(node, self.lines()[node].run_word(slot));
+        let (line, word) = word_of(node, self.lines()[node].run_word::<A>(slot));
         self.lines()[line].word(word)
     }
 
-    /// Paints `leaf` and the routes inside `prefix` over the slots that begin with its first.
-    fn paint(&self, prefix: Prefix<A>, leaf: u32, end: usize, slots: &mut [u32]) {
+    /// Paints `leaf` and the routes of at most `end` bits inside `prefix` over the slots that begin with its first,
+    /// `slot_of` being the slot of an address.
+    fn paint(&self, prefix: Prefix<A>, leaf: u32, end: usize, slot_of: impl Fn(A) -> usize, slots: &mut [u32]) {
         slots.fill(leaf);
-        let slot_of = |inner: Prefix<A>| {
-            if end <= self.fib.root_octets() {
-                self.fib.root_slot(inner.address(), end == 2)
-            } else {
-                inner.address().octet(end - 1)
-            }
-        };
-        let first = slot_of(prefix);
-        // Shorter ones first: level by level, and in a level what covers sorts before what is inside.
-        for level in level_of(prefix.length())..end {
-            for (inner, hop) in self.rib.inside(level, prefix) {
-                let from = slot_of(inner) - first;
-                slots[from..from + (1 << (end * 8 - inner.length()))].fill(hop);
-            }
+        let first = slot_of(prefix.address());
+        // What covers comes before what is inside.
+        for (inner, hop) in self.rib.inside(prefix, end.min(A::OCTETS * 8)) {
+            let from = slot_of(inner.address()) - first;
+            slots[from..from + (1 << (end - inner.length()))].fill(hop);
         }
     }
 
-    fn apply_to_root(&mut self, prefix: Prefix<A>, leaf: u32) {
-        let octets = self.fib.root_octets();
-        let mut painted = vec![0; 1 << (octets * 8 - prefix.length())];
-        self.paint(prefix, leaf, octets, &mut painted);
-        let first = self.fib.root_slot(prefix.address(), octets == 2);
-        for (slot, leaf) in self.fib.root[first..].iter().zip(painted) {
+    fn apply_to_octets(&mut self, prefix: Prefix<A>, leaf: u32) {
+        let mut painted = [0; OCTETS];
+        let first = prefix.address().octet(0);
+        let count = 1 << (OCTET_BITS - prefix.length());
+        self.paint(prefix, leaf, OCTET_BITS, |address| address.octet(0), &mut painted[..count]);
+        for (octet, leaf) in self.fib.octets[first..].iter().zip(&painted[..count]) {
+            octet.set_above(*leaf);
+        }
+    }
+
+    fn apply_to_root(&mut self, prefix: Prefix<A>, leaf: u32, grid: Grid) {
+        let octet = self.fib.octet(prefix.address());
+        let mut painted = vec![0; 1 << (grid.start() - prefix.length())];
+        self.paint(prefix, leaf, grid.start(), |address| octet.slot(address), &mut painted);
+        for (slot, leaf) in self.fib.root[octet.slot(prefix.address())..].iter().zip(painted) {
             let value = slot.load(Ordering::Relaxed);
             if is_child(value) {
                 self.set_above(value, leaf);
@@ -288,20 +297,20 @@ impl<A: Address> FibWriter<A> {
     }
 
     fn apply_to_node(&mut self, prefix: Prefix<A>, leaf: u32, at: usize, trail: Vec<Place>) {
-        let end = level_of(prefix.length()) + 1;
+        let bits = self.lines()[at].bits();
+        let slot_of = |address: A| address.window(bits).0;
         let mut painted = [0; SLOTS];
-        let count = 1 << (end * 8 - prefix.length());
-        self.paint(prefix, leaf, end, &mut painted[..count]);
-        let mut slots = slots_of(self.lines(), at);
-        let first = prefix.address().octet(end - 1);
-        for (slot, &leaf) in slots[first..].iter_mut().zip(&painted[..count]) {
+        let count = 1 << (bits + STRIDE - prefix.length());
+        self.paint(prefix, leaf, bits + STRIDE, slot_of, &mut painted[..count]);
+        let mut slots = slots_of::<A>(self.lines(), at);
+        for (slot, &leaf) in slots[slot_of(prefix.address())..].iter_mut().zip(&painted[..count]) {
             if is_child(*slot) {
                 self.set_above(*slot, leaf);
             } else {
                 *slot = leaf;
             }
         }
-        self.settle(prefix.address(), end - 1, at, slots, trail);
+        self.settle(prefix.address(), at, slots, trail);
     }
 
     /// Changes in place what a child has from its parent's prefixes.
@@ -312,34 +321,27 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// Gives the node at `at`, on the way to `address` behind `octets` octets, these slots; or takes it out, if it has
-    /// no prefix of its own any more and less than two children.
-    fn settle(&mut self, address: A, octets: usize, at: usize, slots: [u32; SLOTS], mut trail: Vec<Place>) {
+    /// Gives the node at `at`, on the way to `address`, these slots; or takes it out, if it has no prefix of its own
+    /// any more, less than two children, and is not needed as a halt.
+    fn settle(&mut self, address: A, at: usize, slots: [u32; SLOTS], trail: Vec<Place>) {
         let own = |&value: &u32| if is_child(value) { self.lines()[line_of(value)].above() != 0 } else { value != 0 };
-        let mut children = slots.iter().enumerate().filter(|(_, value)| is_child(**value));
+        let mut children = slots.iter().filter(|value| is_child(**value));
         let (first, second) = (children.next(), children.next());
-        if slots.iter().any(own) || second.is_some() {
+        let bits = self.lines()[at].bits();
+        let halts = first.is_some() && self.grid(address).halt(bits) == bits;
+        if halts || slots.iter().any(own) || second.is_some() {
             return self.rewrite(at, &slots, trail);
         }
-        let mut above = self.lines()[at].above();
-        self.give(at, false);
-        // A skip before it goes with it.
-        if let Some(&Place::Skip(skip)) = trail.last() {
-            above = self.lines()[skip].above();
-            self.give(skip, true);
-            trail.pop();
+        let above = self.lines()[at].above();
+        self.give(at);
+        match first {
+            // It hangs further up now. Who comes by the old way finds the same above it twice.
+            Some(&child) => {
+                self.set_above(child, above);
+                self.put(trail, child);
+            }
+            None => self.put_leaf(address, above, trail),
         }
-        let Some((slot, &child)) = first else { return self.put_leaf(address, above, trail) };
-        let next = line_of(child);
-        let skip = if is_skip(child) {
-            self.give(next, true);
-            self.lines()[next].skip()
-        } else {
-            let words = address.keep(octets * 8).with_octet(octets, slot).to_words();
-            Skip { words, octets: octets + 1, child }
-        };
-        let value = self.write(&Block::skip(skip, above));
-        self.put(trail, value);
     }
 
     /// Leaves `leaf` where a node was.
@@ -347,28 +349,17 @@ impl<A: Address> FibWriter<A> {
         match trail.pop() {
             Some(Place::Root(slot)) => self.fib.root[slot].store(leaf, Ordering::Release),
             Some(Place::Node(at, slot)) => {
-                let mut slots = slots_of(self.lines(), at);
+                let mut slots = slots_of::<A>(self.lines(), at);
                 slots[slot] = leaf;
-                let octets = self.octets_before(&trail);
-                self.settle(address, octets, at, slots, trail);
+                self.settle(address, at, slots, trail);
             }
-            // A skip went with its node.
-            Some(Place::Skip(_)) | None => {}
+            None => {}
         }
-    }
-
-    /// Octets looked at on the way that these places are.
-    fn octets_before(&self, trail: &[Place]) -> usize {
-        trail.iter().fold(0, |octets, place| match *place {
-            Place::Root(_) => self.fib.root_octets(),
-            Place::Skip(at) => self.lines()[at].skip().octets,
-            Place::Node(..) => octets + 1,
-        })
     }
 
     /// Gives a node other slots: in place if its runs stay what they are, else anew.
     fn rewrite(&mut self, at: usize, slots: &[u32; SLOTS], trail: Vec<Place>) {
-        let block = Block::node(slots, self.lines()[at].above());
+        let block = Block::again::<A>(slots, &self.lines()[at]);
         if let Some(changes) = block.changes(self.lines(), at) {
             for (word, value) in changes {
                 let (line, word) = word_of(at, word);
@@ -378,20 +369,19 @@ impl<A: Address> FibWriter<A> {
         }
         let value = self.write(&block);
         self.put(trail, value);
-        self.give(at, false);
+        self.give(at);
     }
 
     /// Publishes the child `value` at the end of the way.
     fn put(&mut self, mut trail: Vec<Place>, value: u32) {
         match trail.pop() {
             Some(Place::Root(slot)) => self.fib.root[slot].store(value, Ordering::Release),
-            Some(Place::Skip(at)) => self.lines()[at].set_skip_child(value),
             Some(Place::Node(at, slot)) if is_child(self.value(at, slot)) || self.lines()[at].stands_alone(slot) => {
-                let (line, word) = word_of(at, self.lines()[at].run_word(slot));
+                let (line, word) = word_of(at, self.lines()[at].run_word::<A>(slot));
                 self.lines()[line].set(word, value);
             }
             Some(Place::Node(at, slot)) => {
-                let mut slots = slots_of(self.lines(), at);
+                let mut slots = slots_of::<A>(self.lines(), at);
                 slots[slot] = value;
                 self.rewrite(at, &slots, trail);
             }
@@ -399,45 +389,43 @@ impl<A: Address> FibWriter<A> {
         }
     }
 
-    /// A new node for `prefix`, to hang at a slot behind `octets` octets whose leaf was `above`.
-    fn branch(&mut self, prefix: Prefix<A>, leaf: u32, octets: usize, above: u32) -> u32 {
-        let end = level_of(prefix.length());
+    /// A new node for `prefix`, to hang at a slot behind `from` bits whose leaf was `above`.
+    fn branch(&mut self, prefix: Prefix<A>, leaf: u32, from: usize, above: u32) -> u32 {
+        let bits = self.grid(prefix.address()).node_of(prefix.length());
         let mut slots = [0; SLOTS];
-        let first = prefix.address().octet(end);
-        slots[first..first + (1 << (end * 8 + 8 - prefix.length()))].fill(leaf);
-        self.node_behind(prefix.address(), octets, end, &slots, above)
+        slots[slots_in(prefix, bits)].fill(leaf);
+        self.node_behind(prefix.address(), from, bits, &slots, above)
     }
 
-    /// A node behind `end` octets, with a skip before it if the slot it hangs at is further up.
-    fn node_behind(&mut self, address: A, octets: usize, end: usize, slots: &[u32; SLOTS], above: u32) -> u32 {
-        if octets == end {
-            return self.write(&Block::node(slots, above));
+    /// A node behind `bits` bits, to hang at a slot behind `from`, with the halts between.
+    fn node_behind(&mut self, address: A, from: usize, bits: usize, slots: &[u32; SLOTS], above: u32) -> u32 {
+        let halt = self.grid(address).halt(from);
+        if halt >= bits {
+            return self.write(&Block::new(slots, address, bits, above));
         }
-        let child = self.write(&Block::node(slots, 0));
-        let words = address.keep(end * 8).to_words();
-        self.write(&Block::skip(Skip { words, octets: end, child }, above))
+        let child = self.node_behind(address, halt + STRIDE, bits, slots, 0);
+        let mut only = [0; SLOTS];
+        only[address.window(halt).0] = child;
+        self.write(&Block::new(&only, address, halt, above))
     }
 
-    /// What stands instead of the skip at `at`, which begins behind `start` octets, when `prefix` has its node in the
-    /// midst of it, or leaves it, behind `parting` octets.
+    /// What stands instead of the node at `at`, which hangs at a slot behind `start` bits, when `prefix` has its node
+    /// before it, or parts from it, behind `parting` bits.
     fn fork(&mut self, prefix: Prefix<A>, leaf: u32, at: usize, start: usize, parting: usize) -> u32 {
-        let skip = self.lines()[at].skip();
-        let above = self.lines()[at].above();
-        let end = level_of(prefix.length());
-        let old_slot = A::from_words(skip.words).octet(parting);
-        let old = if parting + 1 == skip.octets { skip.child } else { self.write(&Block::skip(skip, 0)) };
+        let node = &self.lines()[at];
+        let (above, old_slot) = (node.above(), slot_before::<A>(node, parting));
+        let old = slots_of::<A>(self.lines(), at);
         let mut slots = [0; SLOTS];
-        if parting == end {
-            let first = prefix.address().octet(end);
-            let covered = first..first + (1 << (end * 8 + 8 - prefix.length()));
+        let mut inherits = 0;
+        if parting == self.grid(prefix.address()).node_of(prefix.length()) {
+            let covered = slots_in(prefix, parting);
             slots[covered.clone()].fill(leaf);
-            if covered.contains(&old_slot) {
-                self.set_above(old, leaf);
-            }
+            inherits = if covered.contains(&old_slot) { leaf } else { 0 };
         } else {
-            slots[prefix.address().octet(parting)] = self.branch(prefix, leaf, parting + 1, 0);
+            slots[prefix.address().window(parting).0] = self.branch(prefix, leaf, parting + STRIDE, 0);
         }
-        slots[old_slot] = old;
+        // A copy: where it hangs now it must go on saying what the slot's prefixes say.
+        slots[old_slot] = self.write(&Block::below::<A>(&old, &self.lines()[at], inherits));
         self.node_behind(prefix.address(), start, parting, &slots, above)
     }
 
@@ -446,14 +434,20 @@ impl<A: Address> FibWriter<A> {
         block.write(&self.fib.lines, at)
     }
 
-    /// Gives back the lines of a node or skip that readers are no longer led to.
-    fn give(&mut self, at: usize, skip: bool) {
-        let lines = if skip { 1 } else { self.lines()[at].node_lines() };
+    /// Gives back the lines of a node that readers are no longer led to.
+    fn give(&mut self, at: usize) {
+        let lines = self.lines()[at].node_lines::<A>();
         self.arena.give(at, lines);
     }
 }
 
-/// The line and the word in it of a word counted from the first of the node at line `at`.
-fn word_of(at: usize, word: usize) -> (usize, usize) {
-    (at + word / super::node::WORDS, word % super::node::WORDS)
+/// The slots that a prefix covers in its node, which is behind `bits` bits.
+fn slots_in<A: Address>(prefix: Prefix<A>, bits: usize) -> std::ops::Range<usize> {
+    let first = prefix.address().window(bits).0;
+    first..first + (1 << (bits + STRIDE - prefix.length()))
+}
+
+/// The slot of a node behind `bits` bits in which all is that is in the node of this line, further down.
+fn slot_before<A: Address>(line: &Line, bits: usize) -> usize {
+    (line.key::<A>() >> (line.bits() - bits - STRIDE)) as usize % SLOTS
 }
