@@ -2,7 +2,8 @@
 //!
 //! Workers look up, the control thread writes, at once: lookups ([`Fib`]) take no lock and write nothing; changes
 //! ([`FibWriter`]) are written aside and published by one store. What they replace is used again when the grace period
-//! ([`crate::table::grace`]) is over.
+//! ([`crate::table::grace`]) is over. A lookup sees each change whole or not at all, but is no snapshot: one during
+//! which a short prefix's next hop was changed and then a longer prefix removed may find the short one's old next hop.
 //!
 //! The structure is a trie whose root goes by the first octet, and by more bits where an octet has many routes
 //! (`root`), with nodes for six bits each, of compressed runs of equal next hops: `node` has the layout. Next hops
