@@ -15,6 +15,7 @@ use std::os::fd::BorrowedFd;
 
 use arrayvec::ArrayVec;
 
+pub use afxdp::prefer_huge;
 pub use afxdp::region::{Frame, Region, Segments};
 pub use pool::{FramePool, SharedPool};
 

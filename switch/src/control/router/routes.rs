@@ -16,7 +16,7 @@ use crate::config::VRF_DEFAULT;
 use crate::host::SharedHost;
 use crate::ids::{NextHopId, VrfId};
 use crate::limits::{FIB_HUGE_BYTES, VRFS_MAX};
-use crate::port::afxdp::prefer_huge;
+use crate::port::prefer_huge;
 use crate::table::fib::{Address, Changed, FibWriter, Prefix};
 use crate::table::grace::Grace;
 use crate::table::router::VrfView;
