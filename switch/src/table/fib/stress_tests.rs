@@ -1,5 +1,5 @@
-//! Many threads: readers look up while a writer changes the routes under them. An answer during which one change at most
-//! was made must be the one from before it or the one from after it.
+//! Many threads: readers look up while a writer changes the routes under them. An answer during which one change at
+//! most was made must be the one from before it or the one from after it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -86,7 +86,7 @@ impl<A: Address> Bed<A> {
         self.grace.wake(reader);
         let addresses: Vec<A> = self.probes.iter().map(|probe| probe.address).collect();
         let mut found = vec![NextHopId::NONE; addresses.len()];
-        let (mut checked, mut turns) = (0, 0);
+        let mut turns = 0;
         while !self.stop.load(Ordering::SeqCst) {
             self.grace.pass(reader);
             let table = self.table.lock().unwrap().clone();
@@ -95,7 +95,6 @@ impl<A: Address> Bed<A> {
             for ((probe, &before), &found) in self.probes.iter().zip(&before).zip(&found) {
                 if probe.now() == before {
                     assert!(allows(before, found), "{:x?}: {found:?} in a batch, {before:x}", probe.address);
-                    checked += 1;
                     self.checked.fetch_add(1, Ordering::SeqCst);
                 }
             }
