@@ -86,15 +86,10 @@ fail() {
   failed=$((failed + 1))
 }
 
-# run NAME COMMAND...: shows the step's output as it comes, adds up what its test runners counted. A command
-# that counts nothing is one test.
-run() {
-  local name=$1 log=$logs/$1 start=$SECONDS status
-  shift
-  printf '\n== %s: %s\n' "$name" "$*"
-  "$@" 2>&1 | tee "$log"
-  status=${PIPESTATUS[0]}
-  local p f s
+# account NAME STATUS START: adds up what a step's test runners counted in its log. A command that counts nothing is one
+# test.
+account() {
+  local name=$1 status=$2 start=$3 log=$logs/$1 p f s
   read -r p f < <(awk '/^test result:/ {for (i = 1; i < NF; i++) {if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i}}
     END {print p + 0, f + 0}' "$log")
   skips_in "$log" >"$logs/new-skips"
@@ -110,6 +105,35 @@ run() {
   printf -- '-- %s: %s in %d s\n' "$name" "$( ((status == 0)) && echo ok || echo FAILED)" $((SECONDS - start))
 }
 
+# run NAME COMMAND...: a step, its output shown as it comes.
+run() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s: %s\n' "$name" "$*"
+  "$@" 2>&1 | tee "$logs/$name"
+  account "$name" "${PIPESTATUS[0]}" "$start"
+}
+
+# begin NAME COMMAND...: a step beside those that follow; for what a busy machine does not disturb.
+begin() {
+  local name=$1
+  shift
+  printf '\n== %s, beside what follows: %s\n' "$name" "$*"
+  "$@" >"$logs/$name" 2>&1 &
+  beside_name=$name beside_pid=$! beside_start=$SECONDS
+}
+
+# Waits for the step that was begun, and shows its output.
+finish() {
+  [[ -n ${beside_pid:-} ]] || return 0
+  wait "$beside_pid"
+  local status=$?
+  printf '\n== %s\n' "$beside_name"
+  cat "$logs/$beside_name"
+  account "$beside_name" "$status" "$beside_start"
+  beside_pid=
+}
+
 # All steps name the same packages: features of the libraries follow from them, and nothing is built twice.
 packages=(--locked -p switch -p ctl -p bench -p tests)
 
@@ -119,8 +143,8 @@ build() {
   cargo build "${packages[@]}" --bins --tests || { fail binaries; return 1; }
 }
 
-# The tests that stand beside the packages, as cargo's arguments. Those of the package `tests` have steps of their own.
-beside() {
+# The packages' integration tests, as cargo's arguments. Those of the package `tests` have steps of their own.
+integration() {
   local file
   for file in {switch,ctl,bench}/tests/*.rs; do printf -- '--test %s ' "$(basename "$file" .rs)"; done
 }
@@ -150,12 +174,15 @@ for step in "${steps[@]}"; do
   case $step in
     lint) lint ;;
     unit)
+      finish
       # shellcheck disable=SC2046
-      build && run unit "${marked[@]}" cargo test "${packages[@]}" --lib --bins $(beside) --no-fail-fast -- --show-output
+      build && run unit "${marked[@]}" cargo test "${packages[@]}" --lib --bins $(integration) --no-fail-fast -- --show-output
       ;;
     loom)
-      # Few files, optimised, in a target folder of their own: everything is built with --cfg loom.
-      run loom env RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --locked -p loom-tests --release loom
+      # Few files, optimised, in a target folder of their own: everything is built with --cfg loom. One at a time: each
+      # maps and unmaps stacks by the million, for which threads of one process wait for each other.
+      begin loom "${marked[@]}" RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
+        cargo test --locked -p loom-tests --release loom -- --test-threads=1
       ;;
     sim)
       build && run sim "${marked[@]}" cargo test "${packages[@]}" --test simulation --test conformance_l2 --test conformance_l3 \
@@ -166,10 +193,12 @@ for step in "${steps[@]}"; do
       run instructions cargo bench --locked -p bed --bench instructions
       ;;
     veth)
+      finish
       build && run veth "${marked[@]}" SWITCHD_BIN="$PWD/target/debug/switchd" SWITCHCTL_BIN="$PWD/target/debug/switchctl" \
         cargo test "${packages[@]}" --test 'veth*' --test 'afxdp*' --no-fail-fast -- --nocapture --test-threads=1
       ;;
     demo)
+      finish
       if ((EUID == 0)); then
         build && run demo "${marked[@]}" BIN_DIR=target/debug DEMO_PREFIX="$prefix-demo" KEEP= scripts/demo.sh
       else
@@ -178,6 +207,7 @@ for step in "${steps[@]}"; do
       ;;
   esac
 done
+finish
 run leftovers check_leftovers
 
 if [[ -s $logs/skips ]]; then
