@@ -74,11 +74,16 @@ fn listed_v4(packet: &[u8]) -> Option<&'static str> {
     if words > 5 && header[6] & 0x40 == 0 && length > MTU[SUBNETS - 1] {
         return Some("the kernel blanks options that are not to be copied to later fragments; RFC 791 leaves them out");
     }
+    let word = u16::from_be_bytes([header[6], header[7]]);
+    let end = usize::from(word & 0x1fff) * 8 + length.saturating_sub(words * 4);
+    if end > 65_535 && length > MTU[SUBNETS - 1] {
+        return Some("the kernel cuts fragments that end behind 65535 bytes, and writes offsets that begin anew");
+    }
     if is_to_router(destination) {
-        let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
+        let fragment = word & 0x3fff != 0;
         let kind = packet.get(words * 4);
         return match header[9] {
-            _ if fragment => Some("switchd as a host takes no fragments"),
+            _ if fragment => Some("what becomes of fragments to the router is tested by itself"),
             TCP => Some("the kernel refuses TCP with a reset; switchd says nothing"),
             protocol if OTHERS.contains(&protocol) => Some(HANDLED),
             ICMP if kind == Some(&13) => Some("the kernel tells the time (RFC 1812 4.3.3.8 leaves it open)"),
@@ -125,7 +130,7 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
         );
     }
     if destination[0] == 0xff && header[6] != 17 {
-        return Some("the kernel takes groups it is in from frames to it alone (RFC 6085); switchd does not yet");
+        return Some("the kernel takes all groups it is in from frames to it alone (RFC 6085); switchd is in fewer");
     }
     if site_local(source) || site_local(destination) {
         return Some("the kernel knows site-local addresses, which RFC 3879 abolished");
@@ -151,12 +156,12 @@ fn listed_v6(packet: &[u8]) -> Option<&'static str> {
         return match header[6] {
             TCP => Some("the kernel refuses TCP with a reset; switchd says nothing"),
             0 | 43 | 44 | 60 | 51 | 50 | 135 | 139 | 140 => {
-                Some("switchd as a host reads no extension headers before what it answers")
+                Some("what stands behind extension headers to the router is tested by itself")
             }
             protocol if OTHERS.contains(&protocol) => Some(HANDLED),
-            ICMPV6 if 40 + payload > MTU[SUBNETS - 1] => Some(
-                "the kernel cuts an echo reply that is too long for its way back; switchd cannot cut its own IPv6 packets",
-            ),
+            ICMPV6 if 40 + payload > MTU[SUBNETS - 1] => {
+                Some("each cuts an echo reply that is too long for its way back with an identification of its own")
+            }
             ICMPV6 if !matches!(packet.get(40), Some(128)) => Some("what hosts say to a router is tested by itself"),
             _ => None,
         };
