@@ -11,10 +11,11 @@ fn the_index_is_made_anew_when_workers_are_done_with_the_one_before() {
     let table = &shared.router().neighbours;
     let key = |number: u32| NeighbourKey::v4(DomainId::new(1).unwrap(), number);
     cache.add_permanent(key(0), Mac::from_bits(2), 0).unwrap();
-    // Claims and releases from `first` on: how often the index is made anew meanwhile.
+    // Claims and releases from `first` on, so many that enough entries lead nowhere wherever the seed puts them: how
+    // often the index is made anew meanwhile.
     let mut churn = |first: u32| {
         let mut anew = 0;
-        for start in (first..first + 240_000).step_by(60_000) {
+        for start in (first..first + 960_000).step_by(60_000) {
             let slots: Vec<_> = (start..start + 60_000).map(|number| cache.insert(key(number), 0).unwrap()).collect();
             let mut gone = table.gone();
             for slot in slots {
