@@ -7,12 +7,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::icmp;
-use super::icmp6::{self, ICMPV6};
+use super::icmp6;
 use crate::ids::{DomainId, Mac, PortId};
 use crate::limits::{ETHERNET_HEADER, FRAME_ROOM};
 use crate::path::checksum;
 use crate::path::route::ipv6::IPV6_HEADER;
-use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, UDP};
+use crate::path::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, FRAGMENT, ICMPV6, UDP};
 use crate::port::{Frame, FramePool};
 use crate::stats::Drop;
 use crate::worker::Shared;
@@ -198,9 +198,6 @@ pub(super) fn ethernet(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Ve
     frame.extend(payload);
     frame
 }
-
-/// Next header of a fragment header.
-const FRAGMENT: u8 = 44;
 
 /// Bytes of a fragment header.
 const FRAGMENT_HEADER: usize = 8;

@@ -3,16 +3,10 @@
 
 use super::icmp6::Error;
 use crate::path::route::ipv6::{IPV6_HEADER, is_multicast};
-
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const DESTINATION_OPTIONS: u8 = 60;
+use crate::path::transport::{DESTINATION_OPTIONS, EXTENSION_HEADERS_MAX, HOP_BY_HOP, ROUTING};
 
 /// Where the fixed header says what follows.
 const NEXT_HEADER: usize = 6;
-
-/// Extension headers in one packet. RFC 8200 expects each kind once, destination options twice.
-const EXTENSIONS_MAX: usize = 8;
 
 /// The one option without a length.
 const PAD_1: u8 = 0;
@@ -44,7 +38,7 @@ pub(super) enum Problem {
 pub(super) fn upper(packet: &[u8]) -> Result<Upper, Problem> {
     let byte = |at: usize| packet.get(at).copied().ok_or(Problem::Silent);
     let mut found = Upper { next_at: NEXT_HEADER, at: IPV6_HEADER };
-    for _ in 0..EXTENSIONS_MAX {
+    for _ in 0..EXTENSION_HEADERS_MAX {
         let Upper { next_at, at } = found;
         let next = byte(next_at)?;
         if !matches!(next, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS) {

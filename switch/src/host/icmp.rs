@@ -7,9 +7,8 @@ use std::net::Ipv4Addr;
 
 use crate::path::checksum;
 use crate::path::route::ipv4::is_martian_source;
-use crate::path::transport::IPV4_HEADER;
+use crate::path::transport::{ICMP, IPV4_HEADER};
 
-const ICMP: u8 = 1;
 const HEADER: usize = 8;
 /// Longest error: RFC 1812 4.3.2.3.
 const ERROR_MAX: usize = 576;

@@ -10,9 +10,8 @@ use crate::ids::Mac;
 use crate::limits::IPV6_MTU_MIN;
 use crate::path::checksum;
 use crate::path::route::ipv6::IPV6_HEADER;
+use crate::path::transport::{DESTINATION_OPTIONS, EXTENSION_HEADERS_MAX, FRAGMENT, HOP_BY_HOP, ICMPV6, ROUTING};
 
-/// Next header of ICMPv6.
-pub const ICMPV6: u8 = 58;
 const HEADER: usize = 8;
 /// Longest error: what every link carries (RFC 4443 2.4 (c)).
 const ERROR_MAX: usize = IPV6_MTU_MIN as usize;
@@ -29,9 +28,6 @@ const ECHO_REPLY: u8 = 129;
 const REDIRECT: u8 = 137;
 const TARGET_LINK_LAYER: u8 = 2;
 const REDIRECTED_HEADER: u8 = 4;
-
-/// Extension headers walked over, to find out whether a packet is an ICMPv6 error.
-const EXTENSIONS_MAX: usize = 8;
 
 /// What an error says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,19 +91,19 @@ fn trimmed(packet: &[u8]) -> Option<&[u8]> {
 fn is_error(packet: &[u8]) -> bool {
     let mut next = packet.get(6).copied().unwrap_or_default();
     let mut at = IPV6_HEADER;
-    for _ in 0..EXTENSIONS_MAX {
+    for _ in 0..EXTENSION_HEADERS_MAX {
         let byte = |offset: usize| packet.get(at + offset).copied();
         match next {
             ICMPV6 => return byte(0).is_none_or(|kind| kind < 128 || kind == REDIRECT),
-            44 => {
+            FRAGMENT => {
                 let offset = u16::from_be_bytes([byte(2).unwrap_or_default(), byte(3).unwrap_or_default()]) >> 3;
                 next = byte(0).unwrap_or_default();
                 if offset != 0 {
-                    return matches!(next, ICMPV6 | 0 | 43 | 60);
+                    return matches!(next, ICMPV6 | HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS);
                 }
                 at += 8;
             }
-            0 | 43 | 60 => {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
                 let Some(len) = byte(1) else { return false };
                 next = byte(0).unwrap_or_default();
                 at += 8 * (usize::from(len) + 1);

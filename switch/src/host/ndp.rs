@@ -5,12 +5,13 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::Host;
 use super::emit::{icmpv6, multicast_mac};
-use super::icmp6::{self, ICMPV6};
+use super::icmp6;
 use super::neighbour::News;
 use super::own::Say;
 use super::receive::Heard;
 use crate::ids::{DomainId, Mac};
 use crate::path::route::ipv6::{IPV6_HEADER, is_mapped};
+use crate::path::transport::ICMPV6;
 use crate::table::neighbour::NeighbourKey;
 
 const ROUTER_SOLICITATION: u8 = 133;

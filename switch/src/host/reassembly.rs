@@ -17,7 +17,9 @@ use super::{Host, extensions, icmp, icmp6};
 use crate::ids::{DomainId, PortId, VrfId};
 use crate::path::checksum;
 use crate::path::route::ipv6::{IPV6_HEADER, is_link_local};
-use crate::path::transport::{IPV4_FRAGMENTED, IPV4_HEADER};
+use crate::path::transport::{
+    DESTINATION_OPTIONS, EXTENSION_HEADERS_MAX, FRAGMENT, HOP_BY_HOP, IPV4_FRAGMENTED, IPV4_HEADER, ROUTING,
+};
 use crate::stats::Drop;
 
 /// Longest packet, but that of IPv6 its header does not count.
@@ -31,15 +33,8 @@ const OFFSET_V4: u16 = 0x1fff;
 const MORE_V6: u16 = 1;
 const OFFSET_V6: u16 = 0xfff8;
 
-/// Next headers that may stand before a fragment header, and that header.
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION_OPTIONS: u8 = 60;
+/// Octets of IPv6's fragment header.
 const FRAGMENT_HEADER: usize = 8;
-
-/// Extension headers walked over.
-const EXTENSIONS_MAX: usize = 8;
 
 /// What a datagram and each of its fragments take up beside their octets, roughly.
 const DATAGRAM_COST: usize = 320;
@@ -184,7 +179,7 @@ impl Reading<'_> {
 /// Where a packet's fragment header is announced, and where it stands; `None` if there is none.
 fn fragment_header(packet: &[u8]) -> Option<(usize, usize)> {
     let (mut next_at, mut at) = (6, IPV6_HEADER);
-    for _ in 0..EXTENSIONS_MAX {
+    for _ in 0..EXTENSION_HEADERS_MAX {
         match *packet.get(next_at)? {
             FRAGMENT => return Some((next_at, at)),
             HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {

@@ -5,17 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::emit::l3_offset;
 use super::extensions::Upper;
-use super::icmp6::ICMPV6;
 use super::neighbour::Waiting;
 use super::{Host, Interface, extensions, icmp, icmp6};
 use crate::ids::{DomainId, Mac, PortId, VrfId};
-use crate::path::transport::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP, UDP};
+use crate::path::transport::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMP, ICMPV6, TCP, UDP};
 use crate::path::{Complaint, checksum};
 use crate::stats::Drop;
 use crate::table::neighbour::NeighbourKey;
 use crate::table::next_hop::NextHop;
-
-const ICMP: u8 = 1;
 
 /// Behind it is nothing to recognise (RFC 8200 4.7).
 const NO_NEXT_HEADER: u8 = 59;

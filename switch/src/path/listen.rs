@@ -4,7 +4,7 @@
 //! A frame is heard beside being flooded, or, where a known neighbour is asked for and the domain suppresses
 //! that, answered instead. What nobody here asked for is not taken, so that other hosts' noise costs little.
 
-use super::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, UDP};
+use super::transport::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ICMPV6, UDP};
 use super::{Aside, Burst, Ctx, Meta, Verdict, Why};
 use crate::ids::DomainId;
 use crate::table::neighbour::NeighbourKey;
@@ -16,7 +16,6 @@ pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// Bytes of an ARP packet for IPv4 over Ethernet.
 pub const ARP_LEN: usize = 28;
 
-const ICMPV6: u8 = 58;
 const DHCP_SERVER_PORT: u16 = 67;
 
 const ECHO_REQUEST: u8 = 128;

@@ -20,18 +20,25 @@ const ETHERTYPE_TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// EtherType of an Ethernet frame inside Geneve or GRE.
 const ETHERTYPE_BRIDGED: u16 = 0x6558;
 
-/// IP protocol numbers (IANA).
-const HOP_BY_HOP: u8 = 0;
-const GRE: u8 = 47;
+/// IP protocol number (IANA) of IPv6's hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
+/// IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
 const IPV4_IN_IP: u8 = 4;
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
 const IPV6_IN_IP: u8 = 41;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const DESTINATION_OPTIONS: u8 = 60;
+/// IP protocol number of IPv6's routing header.
+pub const ROUTING: u8 = 43;
+/// IP protocol number of IPv6's fragment header.
+pub const FRAGMENT: u8 = 44;
+const GRE: u8 = 47;
+/// IP protocol number of ICMPv6.
+pub const ICMPV6: u8 = 58;
+/// IP protocol number of IPv6's destination options.
+pub const DESTINATION_OPTIONS: u8 = 60;
 
 /// Bytes of an IPv4 header without options.
 pub const IPV4_HEADER: usize = 20;
@@ -46,7 +53,7 @@ pub const IPV4_FRAGMENTED: u16 = 0x3fff;
 const IPV6_FRAGMENTED: u16 = 0xfff9;
 
 /// Extension headers followed in one packet. RFC 8200 expects each kind once, destination options twice.
-const EXTENSION_HEADERS_MAX: usize = 8;
+pub const EXTENSION_HEADERS_MAX: usize = 8;
 
 /// UDP ports of VXLAN: the assigned one, and the one Linux (so flannel and cilium) takes by default.
 const VXLAN_PORTS: [u16; 2] = [4789, 8472];

@@ -14,11 +14,8 @@ use super::routes::{Listed, Routes, lock};
 use crate::config::VRF_DEFAULT;
 use crate::ids::VrfId;
 use crate::path::route::{ipv4, ipv6};
+use crate::path::transport::{ICMP, ICMPV6};
 use crate::table::neighbour::NeighbourKey;
-
-/// The transport that a flow is taken to have if nothing is said of it: ICMP and ICMPv6 have no ports.
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 impl Control {
     pub(in super::super) fn route_get(&self, get: &RouteGet) -> Result<Reply, ErrorBody> {
@@ -120,6 +117,7 @@ fn never(to: IpAddr) -> Option<&'static str> {
 
 /// The hash that the packet path computes for a flow: of a header made for it.
 fn flow_hash(from: IpAddr, to: IpAddr, flow: Option<Flow>) -> u32 {
+    // What a flow is taken to have if nothing is said of it; it has no ports.
     let icmp = if to.is_ipv4() { ICMP } else { ICMPV6 };
     let flow = flow.unwrap_or(Flow { protocol: icmp, sport: 0, dport: 0 });
     let mut packet = Vec::new();

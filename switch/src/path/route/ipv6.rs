@@ -2,14 +2,11 @@
 
 use super::Packet;
 use super::ipv4::mix;
-use crate::path::transport::{TCP, UDP};
+use crate::path::transport::{FRAGMENT, TCP, UDP};
 use crate::stats::Drop;
 
 /// Bytes of the fixed header.
 pub const IPV6_HEADER: usize = 40;
-
-/// Next header of a fragment header.
-const FRAGMENT: u8 = 44;
 
 /// Checks the header of a packet to be forwarded or delivered: the packet and its destination.
 /// `frame_len` counts the whole frame, of which `head` is the first part.
