@@ -71,7 +71,7 @@ fn one_by_one(fdb: &Fdb, burst: &[MacKey]) -> usize {
 }
 
 fn touched(fdb: &Fdb, burst: &[MacKey]) -> usize {
-    burst.iter().for_each(|&key| fdb.touch(key));
+    burst.iter().for_each(|&key| fdb.prefetch(key));
     one_by_one(fdb, burst)
 }
 

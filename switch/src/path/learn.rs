@@ -33,8 +33,8 @@ pub fn learn(ctx: &mut Ctx<'_>, burst: &mut Burst) {
 fn reach_ahead(fdb: &Fdb, burst: &mut Burst) {
     for lane in burst.lanes() {
         if let Some(domain) = lane.meta.domain {
-            fdb.touch(MacKey::new(domain, lane.meta.src));
-            fdb.touch(MacKey::new(domain, lane.meta.dst));
+            fdb.prefetch(MacKey::new(domain, lane.meta.src));
+            fdb.prefetch(MacKey::new(domain, lane.meta.dst));
         }
     }
 }

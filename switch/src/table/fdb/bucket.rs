@@ -84,14 +84,6 @@ impl Bucket {
         slot.value.fetch_or(Value::SPILLED, Ordering::Relaxed);
     }
 
-    /// Reads the bucket's line and drops the result: a prefetch in safe code, since the reader of
-    /// this word does not wait for it.
-    #[inline(always)]
-    pub(super) fn touch(&self) {
-        let [slot, ..] = &self.slots;
-        std::hint::black_box(slot.key.load(Ordering::Relaxed));
-    }
-
     /// Slots in use, going by their keys.
     pub(super) fn used(&self) -> usize {
         self.slots.iter().filter(|slot| !slot.is_free()).count()

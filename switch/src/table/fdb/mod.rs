@@ -27,6 +27,7 @@ mod tests;
 use std::ops::Range;
 
 use crossbeam::utils::CachePadded;
+use prefetch_index::prefetch_index;
 use thiserror::Error;
 
 use crate::ids::PortId;
@@ -228,10 +229,8 @@ impl Fdb {
     /// shorter loop that only touches has more of them under way. With 1,000,000 entries on huge pages that takes an
     /// eighth off the time of a whole frame (106 to 93 ns).
     #[inline(always)]
-    pub fn touch(&self, key: MacKey) {
-        if let Some((_, first)) = self.first(self.hasher.hash(key.bits())) {
-            first.touch();
-        }
+    pub fn prefetch(&self, key: MacKey) {
+        prefetch_index(&*self.buckets, hash::first(self.hasher.hash(key.bits()), self.buckets.len()));
     }
 
     /// True if `key`'s entry says just `fresh`: [`learn`](Fdb::learn) would change nothing. The cheap question to ask

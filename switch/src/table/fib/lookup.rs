@@ -3,6 +3,8 @@
 use std::hint::select_unpredictable;
 use std::ops::Range;
 
+use prefetch_index::prefetch_index;
+
 use super::node::{Line, WORDS, is_child, leaf_of, node_of};
 use super::prefix::Address;
 use super::root::{OCTETS, Octet};
@@ -92,10 +94,17 @@ impl<A: Address> Fib<A> {
     fn lookup_burst(&self, addresses: &[A; BURST], count: usize) -> [NextHopId; BURST] {
         let mut lanes =
             Lanes { found: [NextHopId::NONE; BURST], nodes: [0; BURST], words: [0; BURST], numbers: [0; BURST] };
+        // Asked for first, and read in a second loop, so that the misses of all lanes are under way at once.
+        for (word, &address) in lanes.words.iter_mut().zip(addresses).take(count) {
+            let slot = self.octet(address).slot(address);
+            prefetch_index(&*self.root, slot);
+            *word = slot as u32;
+        }
         // The root, and the first node of all: those that are done have the empty one, without a branch.
         for (number, &address) in addresses.iter().enumerate().take(count) {
             let octet = self.octet(address);
-            let value = self.root_value(octet.slot(address));
+            let value = self.root_value(lanes.words[number] as usize);
+            prefetch_index(&*self.lines, node_of(value) as usize);
             lanes.found[number] = better(NextHopId::from_bits(octet.above()), leaf_of(value));
             lanes.nodes[number] = node_of(value);
             lanes.numbers[number] = number as u8;
@@ -133,18 +142,16 @@ impl<A> Fib<A> {
 fn descend<A: Address>(lines: &[Line], addresses: &[A; BURST], lanes: &mut Lanes, open: usize) -> usize {
     let open = open.min(BURST);
     for at in 0..open {
+        let lane = lanes.numbers[at] as usize % BURST;
         let Some(line) = lines.get(lanes.nodes[at] as usize) else { continue };
-        lanes.words[at] = line.above();
-    }
-    for at in 0..open {
-        let number = lanes.numbers[at] as usize % BURST;
-        lanes.found[number] = better(lanes.found[number], lanes.words[at]);
-        lanes.words[at] = next_word(lines, addresses[number], lanes.nodes[at]);
+        lanes.found[lane] = better(lanes.found[lane], line.above());
+        lanes.words[at] = next_word(lines, addresses[lane], lanes.nodes[at]);
     }
     let mut left = 0;
     for at in 0..open {
         let number = lanes.numbers[at];
         let Some(value) = word(lines, lanes.words[at]) else { continue };
+        prefetch_index(lines, node_of(value) as usize);
         let found = &mut lanes.found[number as usize % BURST];
         *found = better(*found, leaf_of(value));
         lanes.nodes[left % BURST] = node_of(value);
