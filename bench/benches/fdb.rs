@@ -71,7 +71,9 @@ fn one_by_one(fdb: &Fdb, burst: &[MacKey]) -> usize {
 }
 
 fn touched(fdb: &Fdb, burst: &[MacKey]) -> usize {
-    burst.iter().for_each(|&key| fdb.prefetch(key));
+    burst.iter().for_each(|&key| {
+        fdb.home(key);
+    });
     one_by_one(fdb, burst)
 }
 

@@ -99,10 +99,6 @@ pub const FDB_ENTRIES_DEFAULT: u32 = 65_536;
 /// See [`FDB_ENTRIES_DEFAULT`].
 pub const FDB_ENTRIES_MAX: u32 = 1_048_576;
 
-/// Entries from which on a burst asks for all of its lines of the table first. At 1,000,000 that takes an eighth off
-/// the time of a frame; at 131,072 it gained nothing.
-pub const FDB_LARGE: u32 = 16_384;
-
 /// Static, sticky and local entries that a table for any number of learned ones has room for.
 pub const FIXED_ENTRIES_MIN: u32 = 8_192;
 

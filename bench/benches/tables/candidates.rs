@@ -62,7 +62,9 @@ impl Table for Fdb {
     }
 
     fn find_burst(&self, burst: &[MacKey], found: &mut Found) -> bool {
-        burst.iter().for_each(|&key| self.prefetch(key));
+        burst.iter().for_each(|&key| {
+            self.home(key);
+        });
         burst.iter().zip(found).for_each(|(&key, found)| *found = self.lookup(key));
         true
     }

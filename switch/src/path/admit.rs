@@ -13,8 +13,10 @@ pub fn admit(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let port = ctx.view.port(burst.ingress).filter(|port| port.forwarding);
     let native = port.and_then(PortView::native);
     // Most bursts: a port that forwards, individual source addresses, no tags.
-    if burst.plain && native.is_some() {
-        burst.lanes().iter_mut().for_each(|lane| lane.meta.domain = native);
+    if burst.plain
+        && let Some(native) = native
+    {
+        burst.lanes().iter_mut().for_each(|lane| lane.admit(native, ctx.fdb));
         return;
     }
     for lane in burst.lanes() {
@@ -22,7 +24,7 @@ pub fn admit(ctx: &mut Ctx<'_>, burst: &mut Burst) {
             continue;
         }
         match port.ok_or(Drop::RxPortDown).and_then(|port| domain(port, &lane.meta)) {
-            Ok(domain) => lane.meta.domain = Some(domain),
+            Ok(domain) => lane.admit(domain, ctx.fdb),
             Err(reason) => lane.verdict = Verdict::Drop(reason),
         }
     }

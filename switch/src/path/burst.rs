@@ -7,6 +7,7 @@ use crate::ids::{DomainId, Mac, PortId};
 use crate::limits::{BURST, ETHERNET_HEADER, PORTS_MAX, VLAN_TAG};
 use crate::port::{Frame, Frames};
 use crate::stats::Drop;
+use crate::table::fdb::{Fdb, Home, MacKey};
 use crate::table::snapshot::FloodClass;
 
 /// What is to happen to a frame. A plain value of two halves of a word.
@@ -67,9 +68,27 @@ pub struct Lane {
     pub meta: Meta,
     /// What is to happen to it.
     pub verdict: Verdict,
+    /// Where the forwarding database looks for the source.
+    pub src_home: Home,
+    /// The same of the destination.
+    pub dst_home: Home,
 }
 
 impl Lane {
+    /// One with nothing but this known.
+    #[inline(always)]
+    pub fn new(meta: Meta, verdict: Verdict) -> Lane {
+        Lane { meta, verdict, src_home: Home::default(), dst_home: Home::default() }
+    }
+
+    /// Admits the frame to `domain`.
+    #[inline(always)]
+    pub fn admit(&mut self, domain: DomainId, fdb: &Fdb) {
+        self.meta.domain = Some(domain);
+        self.src_home = fdb.home(MacKey::new(domain, self.meta.src));
+        self.dst_home = fdb.home(MacKey::new(domain, self.meta.dst));
+    }
+
     /// True until a stage has settled what is to happen to the frame.
     #[inline]
     pub fn is_pending(&self) -> bool {
@@ -97,7 +116,7 @@ pub type Asides = ArrayVec<Aside, BURST>;
 
 impl Default for Burst {
     fn default() -> Self {
-        let lane = Lane { meta: Meta::UNKNOWN, verdict: Verdict::Pending };
+        let lane = Lane::new(Meta::UNKNOWN, Verdict::Pending);
         Burst {
             ingress: PortId::FIRST,
             frames: Frames::new(),

@@ -34,7 +34,7 @@ pub fn forward(ctx: &mut Ctx<'_>, burst: &mut Burst) {
             lane.verdict = Verdict::Router;
             continue;
         }
-        lane.verdict = match ctx.fdb.port_of_dynamic(key, ctx.now_s, age_max_s) {
+        lane.verdict = match ctx.fdb.port_of_dynamic(key, lane.dst_home, ctx.now_s, age_max_s) {
             Some(port) if port != ingress => Verdict::Port(port),
             _ => decide(ctx, key, ingress, age_max_s),
         };

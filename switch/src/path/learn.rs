@@ -2,16 +2,12 @@
 
 use super::{Burst, Ctx};
 use crate::ids::{Mac, PortId};
-use crate::limits::FDB_LARGE;
-use crate::table::fdb::{Fdb, Fresh, Learn, LearnLimits, MacKey};
+use crate::table::fdb::{Fresh, Learn, LearnLimits, MacKey};
 
 /// Learns each admitted lane's source address. A known address costs a lookup; its stamp is written at
 /// most once a second. A refused one changes nothing: the frame goes on, and answers to it are flooded.
 pub fn learn(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     let ingress = burst.ingress;
-    if ctx.fdb.len() >= FDB_LARGE {
-        reach_ahead(ctx.fdb, burst);
-    }
     let Some(port) = ctx.view.port(ingress).filter(|port| port.flags.learning) else { return };
     let limits = LearnLimits { port_max: port.mac_limit };
     let fresh = Fresh::new(ingress, ctx.now_s);
@@ -21,20 +17,8 @@ pub fn learn(ctx: &mut Ctx<'_>, burst: &mut Burst) {
         }
         let Some(domain) = lane.meta.domain else { continue };
         let key = MacKey::new(domain, lane.meta.src);
-        if !ctx.fdb.is_fresh(key, fresh) {
+        if !ctx.fdb.is_fresh(key, lane.src_home, fresh) {
             note(ctx, key, ingress, limits);
-        }
-    }
-}
-
-/// Asks for the lines that this stage and the next will read. Close together, many of the requests are under way at
-/// once.
-#[inline(never)]
-fn reach_ahead(fdb: &Fdb, burst: &mut Burst) {
-    for lane in burst.lanes() {
-        if let Some(domain) = lane.meta.domain {
-            fdb.prefetch(MacKey::new(domain, lane.meta.src));
-            fdb.prefetch(MacKey::new(domain, lane.meta.dst));
         }
     }
 }

@@ -74,7 +74,7 @@ pub fn process(ctx: &mut Ctx<'_>, burst: &mut Burst) {
 pub fn process_injected(ctx: &mut Ctx<'_>, burst: &mut Burst, domains: &[crate::ids::DomainId]) {
     parse::parse(ctx, burst);
     for (lane, domain) in burst.lanes().iter_mut().zip(domains) {
-        lane.meta.domain = Some(*domain);
+        lane.admit(*domain, ctx.fdb);
         lane.meta.routed = true;
     }
     forward::forward(ctx, burst);

@@ -17,12 +17,12 @@ pub fn parse(ctx: &mut Ctx<'_>, burst: &mut Burst) {
     for (frame, lane) in burst.iter_mut() {
         let bytes = region.head(frame);
         let Some(header) = bytes.first_chunk() else {
-            *lane = Lane { meta: Meta::UNKNOWN, verdict: Verdict::Drop(Drop::RxMalformed) };
+            *lane = Lane::new(Meta::UNKNOWN, Verdict::Drop(Drop::RxMalformed));
             sources |= Mac::BROADCAST.bits();
             continue;
         };
         // Most frames have no tag.
-        *lane = Lane { meta: read_untagged(header), verdict: Verdict::Pending };
+        *lane = Lane::new(read_untagged(header), Verdict::Pending);
         sources |= lane.meta.src.bits();
         if lane.meta.ethertype == ETHERTYPE_VLAN {
             read_behind_tag(bytes, lane);
@@ -37,7 +37,7 @@ pub fn parse(ctx: &mut Ctx<'_>, burst: &mut Burst) {
 fn read_behind_tag(bytes: &[u8], lane: &mut Lane) {
     match read(bytes) {
         Some(meta) => lane.meta = meta,
-        None => *lane = Lane { meta: Meta::UNKNOWN, verdict: Verdict::Drop(Drop::RxMalformed) },
+        None => *lane = Lane::new(Meta::UNKNOWN, Verdict::Drop(Drop::RxMalformed)),
     }
 }
 

@@ -93,7 +93,7 @@ fn stop(hop: Option<NextHop>) -> Outcome {
 pub(super) fn port(ctx: &Ctx<'_>, domain: DomainId, mac: Mac) -> Option<PortId> {
     let age_max_s = ctx.view.domain(domain)?.ageing_s;
     let key = MacKey::new(domain, mac);
-    if let Some(port) = ctx.fdb.port_of_dynamic(key, ctx.now_s, age_max_s) {
+    if let Some(port) = ctx.fdb.port_of_dynamic(key, ctx.fdb.home(key), ctx.now_s, age_max_s) {
         return Some(port);
     }
     let hit = ctx.fdb.lookup(key)?;

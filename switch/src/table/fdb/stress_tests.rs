@@ -48,7 +48,7 @@ fn work(fdb: &Fdb, clock_s: &AtomicU32, seed: u64) {
             _ => {}
         }
         let station = random.next(STATIONS);
-        if let Some(port) = fdb.port_of_dynamic(key(station), u32::MAX, u32::MAX) {
+        if let Some(port) = fdb.port_of_dynamic(key(station), fdb.home(key(station)), u32::MAX, u32::MAX) {
             assert!(may_be_behind(station, port), "{port:?} was never told of station {station}");
         }
         if let Some(hit) = fdb.lookup(key(station)) {
@@ -109,8 +109,8 @@ fn check_at_rest(fdb: &Fdb) {
         assert!(keys.insert(entry.key), "{} is there twice", entry.key);
         assert_eq!(fdb.lookup(entry.key).map(|hit| hit.entry(entry.key)), Some(entry));
         let moves = entry.kind == Kind::Dynamic;
-        assert_eq!(fdb.port_of_dynamic(entry.key, entry.stamp_s, 0), moves.then_some(entry.port));
-        assert_eq!(fdb.is_fresh(entry.key, Fresh::new(entry.port, entry.stamp_s)), moves);
+        assert_eq!(fdb.port_of_dynamic(entry.key, fdb.home(entry.key), entry.stamp_s, 0), moves.then_some(entry.port));
+        assert_eq!(fdb.is_fresh(entry.key, fdb.home(entry.key), Fresh::new(entry.port, entry.stamp_s)), moves);
         if entry.kind == Kind::Dynamic {
             dynamic += 1;
             ports[entry.port.index()] += 1;
