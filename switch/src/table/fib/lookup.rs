@@ -136,8 +136,7 @@ impl<A> Fib<A> {
 
 /// Takes the first `open` lanes a step down; answers how many are not done then.
 ///
-/// Three short loops instead of a long one: the core looks some hundred instructions ahead, and so has the misses of
-/// more lanes under way at once. The first does nothing but load, since it has the misses.
+/// Two short loops instead of a long one: no lane waits for the places that the one before it wrote.
 #[inline(always)]
 fn descend<A: Address>(lines: &[Line], addresses: &[A; BURST], lanes: &mut Lanes, open: usize) -> usize {
     let open = open.min(BURST);
