@@ -87,27 +87,66 @@ fn keeps_cores_awake(switch: &Switchd) -> bool {
     files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).any(|to| to.ends_with("cpu_dma_latency"))
 }
 
+/// What show-workers says is asked for, in microseconds.
+fn resume_latency_us(switch: &Switchd) -> Option<u32> {
+    let workers: Vec<WorkerStatus> = switch.ask(Request::ShowWorkers {}).expect("show-workers is answered");
+    workers[0].resume_latency_us
+}
+
+/// A switch and a lab for a test about idle cores; `None` where the kernel takes no such request.
+fn for_idle_cores(test: &str, keys: &str) -> Option<(Lab, [Container; 4], Switchd)> {
+    let mut lab = Lab::new(test)?;
+    if !fs::exists("/dev/cpu_dma_latency").unwrap_or(false) {
+        skipped(test, "this kernel has no /dev/cpu_dma_latency");
+        return None;
+    }
+    let (containers, switch) = start(&mut lab, keys);
+    wait_reachable(&containers[0], containers[1].v4());
+    Some((lab, containers, switch))
+}
+
 #[test]
 fn idle_cores_are_kept_awake_while_packets_flow_and_no_longer() {
     let test = "idle_cores_are_kept_awake_while_packets_flow_and_no_longer";
-    let Some(mut lab) = Lab::new(test) else { return };
-    if !fs::exists("/dev/cpu_dma_latency").unwrap_or(false) {
-        return skipped(test, "this kernel has no /dev/cpu_dma_latency");
-    }
-    let ([a, b, ..], switch) = start(&mut lab, "resume_latency_us = 0");
-    wait_reachable(&a, b.v4());
+    let Some((_lab, [a, b, ..], switch)) = for_idle_cores(test, "") else { return };
     assert!(!keeps_cores_awake(&switch), "a few packets are no traffic");
+    assert_eq!(resume_latency_us(&switch), None);
     let stream = Stream::start(&a, &b, 20_000);
     let wait = |wanted: bool| {
         let start = Instant::now();
         while keeps_cores_awake(&switch) != wanted && start.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(keeps_cores_awake(&switch), wanted, "after {:?}", start.elapsed());
+        start.elapsed()
     };
-    wait(true);
+    let held = wait(true);
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").expect("there is a /proc");
+    let guest = cpuinfo.lines().any(|line| line.starts_with("flags") && line.contains(" hypervisor"));
+    assert_eq!(resume_latency_us(&switch), Some(if guest { 0 } else { 10 }));
     stream.stop();
-    wait(false);
+    let released = wait(false);
+    assert_eq!(resume_latency_us(&switch), None);
+    report(&format!(
+        "idle cores were kept awake {held:?} after the stream began, and for {released:?} once it was over"
+    ));
+    assert!(switch.stop().success());
+}
+
+#[test]
+fn idle_cores_are_left_alone_when_told_so() {
+    let test = "idle_cores_are_left_alone_when_told_so";
+    let Some((_lab, [a, b, ..], switch)) = for_idle_cores(test, "resume_latency_us = \"off\"") else { return };
+    let stream = Stream::start(&a, &b, 20_000);
+    // Ten times as long as traffic takes to be noticed.
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        assert!(!keeps_cores_awake(&switch), "after {:?}", start.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(resume_latency_us(&switch), None);
+    let (sent, received) = stream.stop();
+    assert!(received.count > 1_000, "there was traffic: {} of {sent}", received.count);
     assert!(switch.stop().success());
 }
 

@@ -34,8 +34,8 @@ pub enum Kind {
     Switchd,
     /// The same with workers that never sleep: `poll = "spin"`.
     SwitchdSpin,
-    /// The same with idle cores that do not halt while packets flow: `resume_latency_us = 0`.
-    SwitchdResume,
+    /// The same with idle cores that rest as they like while packets flow: `resume_latency_us = "off"`.
+    SwitchdRest,
     /// The same, routing between two subnets.
     SwitchdRouter,
     /// Open vSwitch, user-space datapath, ports of type afxdp.
@@ -81,7 +81,7 @@ pub struct Running {
 impl Kind {
     /// Whether it is the switch of this project, in whatever configuration.
     pub fn is_switchd(self) -> bool {
-        matches!(self, Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume | Kind::SwitchdRouter)
+        matches!(self, Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest | Kind::SwitchdRouter)
     }
 
     /// Whether it routes between A and B.
@@ -94,7 +94,7 @@ impl Kind {
         match self {
             Kind::Switchd => "switchd",
             Kind::SwitchdSpin => "switchd-spin",
-            Kind::SwitchdResume => "switchd-resume",
+            Kind::SwitchdRest => "switchd-rest",
             Kind::SwitchdRouter => "switchd-router",
             Kind::Ovs => "ovs",
             Kind::Testpmd => "testpmd",
@@ -145,7 +145,7 @@ impl Kind {
     /// [`Error::Absent`] with what to install.
     pub fn available(self, settings: &Settings) -> Result<()> {
         let missing = match self {
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdResume | Kind::SwitchdRouter => switchd::missing(settings),
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest | Kind::SwitchdRouter => switchd::missing(settings),
             Kind::Ovs => ovs::missing(),
             Kind::Testpmd | Kind::TestpmdMac => testpmd::missing(),
             Kind::BridgeNf => bridge::missing_nf(),
@@ -175,7 +175,7 @@ impl Kind {
         let processes = match self {
             Kind::Switchd => switchd::start(rig, "", settings, stop)?,
             Kind::SwitchdSpin => switchd::start(rig, "poll = \"spin\"\n", settings, stop)?,
-            Kind::SwitchdResume => switchd::start(rig, "resume_latency_us = 0\n", settings, stop)?,
+            Kind::SwitchdRest => switchd::start(rig, "resume_latency_us = \"off\"\n", settings, stop)?,
             Kind::SwitchdRouter => switchd::start(rig, "", settings, stop)?,
             Kind::Ovs => ovs::start(rig, settings, stop)?,
             Kind::Testpmd => testpmd::start(testpmd::Mode::Io, rig, settings)?,

@@ -266,6 +266,10 @@ pub struct WorkerStatus {
     /// Length of the measurement behind the percentages.
     #[serde(default)]
     pub measured_seconds: f64,
+    /// Microseconds within which the host's idle cores are asked to resume now, the same for all workers; null while
+    /// that is left to the host.
+    #[serde(default)]
+    pub resume_latency_us: Option<u32>,
 }
 
 /// One drop counter.

@@ -83,9 +83,9 @@ pub struct SwitchConfig {
     pub poll: PollMode,
     /// Under load, the kernel's receive work of a port gets a thread of its own, off the workers' cores.
     pub receive_threads: bool,
-    /// While packets flow, idle cores of the host resume within so many microseconds; `None` leaves that to the host.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resume_latency_us: Option<u32>,
+    /// How soon idle cores of the host resume while packets flow.
+    #[serde(skip_serializing_if = "ResumeLatency::is_auto")]
+    pub resume_latency_us: ResumeLatency,
     /// Most learned addresses of the whole switch. Static entries stand beside them:
     /// [`fixed_entries_max`](crate::limits::fixed_entries_max) of this number.
     pub fdb_entries: u32,
@@ -101,6 +101,18 @@ pub enum PollMode {
     Adaptive,
     /// Never sleep.
     Spin,
+}
+
+/// How soon idle cores of the host are asked to resume while packets flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResumeLatency {
+    /// As suits the machine; where that is refused, nobody is bothered.
+    #[default]
+    Auto,
+    /// Left to the host.
+    Off,
+    /// Within so many microseconds.
+    Us(u32),
 }
 
 /// One `[[bridge]]`: a bridge domain.
@@ -191,6 +203,24 @@ impl PollMode {
         match self {
             PollMode::Adaptive => "adaptive",
             PollMode::Spin => "spin",
+        }
+    }
+}
+
+impl ResumeLatency {
+    /// True for what holds when the configuration says nothing.
+    fn is_auto(&self) -> bool {
+        *self == ResumeLatency::Auto
+    }
+}
+
+impl Serialize for ResumeLatency {
+    /// As the configuration writes it: a word or a number.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ResumeLatency::Auto => serializer.serialize_str("auto"),
+            ResumeLatency::Off => serializer.serialize_str("off"),
+            ResumeLatency::Us(latency_us) => serializer.serialize_u32(*latency_us),
         }
     }
 }
@@ -312,7 +342,7 @@ impl Config {
             frames,
             poll: draft.poll.unwrap_or(usual.poll),
             receive_threads: draft.receive_threads.unwrap_or(usual.receive_threads),
-            resume_latency_us: draft.resume_latency_us,
+            resume_latency_us: draft.resume_latency_us.unwrap_or(usual.resume_latency_us),
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
             state_dir: draft.state_dir.take().unwrap_or(usual.state_dir),
         };
@@ -336,7 +366,7 @@ impl Default for SwitchConfig {
             frames: frames_default(0),
             poll: PollMode::Adaptive,
             receive_threads: false,
-            resume_latency_us: None,
+            resume_latency_us: ResumeLatency::Auto,
             fdb_entries: FDB_ENTRIES_DEFAULT,
             state_dir: STATE_DIR_DEFAULT.to_string(),
         }

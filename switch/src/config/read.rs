@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors, Place, Problem, hint, quote};
 use super::gateway::{self, ServiceSpots};
-use super::{BridgeConfig, PollMode, PortConfig, RouteConfig, StaticEntry, interface, route};
+use super::{BridgeConfig, PollMode, PortConfig, ResumeLatency, RouteConfig, StaticEntry, interface, route};
 use crate::ids::Mac;
 use crate::limits::{
     AGEING_SECONDS_MAX, AGEING_SECONDS_MIN, FDB_ENTRIES_MAX, FRAMES_MAX, FRAMES_MIN, RESUME_LATENCY_US_MAX,
@@ -66,7 +66,7 @@ pub(super) struct Draft {
     pub frames: Option<u32>,
     pub poll: Option<PollMode>,
     pub receive_threads: Option<bool>,
-    pub resume_latency_us: Option<u32>,
+    pub resume_latency_us: Option<ResumeLatency>,
     pub fdb_entries: Option<u32>,
     pub state_dir: Option<String>,
     pub bridges: Vec<BridgeConfig>,
@@ -189,7 +189,7 @@ fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
     draft.control_group = section.text("control_group", "a string, like \"netdev\"");
     draft.workers = section.cores("workers");
     draft.receive_threads = section.flag("receive_threads");
-    draft.resume_latency_us = section.number("resume_latency_us", 0, RESUME_LATENCY_US_MAX);
+    draft.resume_latency_us = section.resume_latency("resume_latency_us");
     draft.frames = section.number("frames", FRAMES_MIN, FRAMES_MAX);
     draft.fdb_entries = section.number("fdb_entries", 1, FDB_ENTRIES_MAX);
     draft.state_dir = section.text("state_dir", "a string, like \"/var/lib/switchd\"");
@@ -392,6 +392,25 @@ impl<'t> Section<'_, 't> {
             self.report(key, Problem::Range { key, value, min: min.into(), max: max.into() });
         }
         number
+    }
+
+    fn resume_latency(&mut self, key: &'static str) -> Option<ResumeLatency> {
+        const EXPECTED: &str = "\"auto\", \"off\", or a number of microseconds without quotes";
+        match self.value(key)? {
+            DeValue::Integer(_) => self.number(key, 0, RESUME_LATENCY_US_MAX).map(ResumeLatency::Us),
+            DeValue::String(word) => match word.as_ref() {
+                "auto" => Some(ResumeLatency::Auto),
+                "off" => Some(ResumeLatency::Off),
+                word => {
+                    self.report(key, Problem::Value { key, text: word.to_string(), expected: EXPECTED });
+                    None
+                }
+            },
+            other => {
+                self.wrong_type(key, EXPECTED, other);
+                None
+            }
+        }
     }
 
     fn cores(&mut self, key: &'static str) -> Option<Vec<usize>> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, PortConfig, SwitchConfig, dhcp, interface, is_default_vrf, ra, route};
+use super::{Config, PortConfig, ResumeLatency, SwitchConfig, dhcp, interface, is_default_vrf, ra, route};
 
 impl Config {
     /// The text that [`Config::parse`] reads back to an equal configuration.
@@ -60,10 +60,19 @@ impl SwitchConfig {
             ("frames", Some(self.frames.to_string())),
             ("poll", Some(quoted(self.poll.as_str()))),
             ("receive_threads", Some(self.receive_threads.to_string())),
-            ("resume_latency_us", self.resume_latency_us.map(|latency_us| latency_us.to_string())),
+            ("resume_latency_us", resume_latency(self.resume_latency_us)),
             ("fdb_entries", Some(self.fdb_entries.to_string())),
             ("state_dir", Some(quoted(&self.state_dir))),
         ]
+    }
+}
+
+/// Left out when it is the default, which depends on the machine.
+fn resume_latency(latency: ResumeLatency) -> Option<String> {
+    match latency {
+        ResumeLatency::Auto => None,
+        ResumeLatency::Off => Some(quoted("off")),
+        ResumeLatency::Us(latency_us) => Some(latency_us.to_string()),
     }
 }
 

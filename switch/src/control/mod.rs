@@ -113,7 +113,7 @@ impl Control {
     pub fn new(parts: Parts) -> Control {
         let Parts { config, source, epoch, shared, factory, links, closer, host, machine } = parts;
         let watch = Watch::new(epoch, shared.workers());
-        let resume = Resume::new(config.switch.resume_latency_us);
+        let resume = Resume::new(config.switch.resume_latency_us, epoch);
         let router = Router::new(&shared, host, machine);
         let mut control = Control {
             config,
@@ -271,6 +271,7 @@ impl Control {
     }
 
     /// Counts traffic now and then, moves the kernel's receive work where it is cheapest and keeps idle cores awake.
+    /// Answers when it wants to look again.
     fn sample(&mut self, now: Instant) -> Instant {
         let threads = self.config.switch.receive_threads;
         if now >= self.watch.due() {
@@ -284,10 +285,11 @@ impl Control {
                 }
                 pps += attached.meter.pps();
             }
-            self.resume.sample(pps, now);
             self.watch.sampled(&self.shared, pps, now);
         }
-        self.watch.due()
+        let due = self.watch.due();
+        let moved = || self.shared.all_stats().map(|stats| stats.poll.packets.get()).sum();
+        self.resume.look(moved, now).map_or(due, |look| look.min(due))
     }
 
     /// Tells the service manager, once, that every interface that existed at the start is attached.

@@ -1,47 +1,95 @@
 //! How soon idle cores resume while packets flow. A container that waits for an answer has its core sleep meanwhile,
 //! and waking that core can take longer than all that the switch does.
 //!
-//! With `resume_latency_us` the kernel is asked (PM QoS, Documentation/power/pm_qos_interface.rst: an open
-//! /dev/cpu_dma_latency) for idle states that end within so many microseconds, from the first look that finds
-//! traffic to a second after the last. 0 keeps idle cores polling. The kernel ends the request with the process,
-//! however that ends. Control thread.
+//! From the first look that finds traffic to a second after the last, the kernel is asked (PM QoS,
+//! Documentation/power/pm_qos_interface.rst: an open /dev/cpu_dma_latency) for idle states that end within so many
+//! microseconds. It ends the request with the process, however that ends.
+//!
+//! How many depends on the machine, unless `resume_latency_us` says. A guest's halted core has to be woken by the
+//! hypervisor, so there it is 0: idle cores poll. On bare metal cores go on sleeping, but not in states that take
+//! longer to leave than a round trip does. Control thread.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::receive::TRAFFIC_PPS;
+use crate::config::ResumeLatency;
 
 /// The kernel's end of the request.
 const DEVICE: &str = "/dev/cpu_dma_latency";
+
+/// Where the kernel says what the processor is.
+const CPUINFO: &str = "/proc/cpuinfo";
+
+/// What `auto` asks for in a virtual machine.
+const GUEST_US: u32 = 0;
+
+/// What `auto` asks for on bare metal: C1 and C1E may be used, deeper states, which take longer to leave
+/// (drivers/idle/intel_idle.c), may not.
+const METAL_US: u32 = 10;
+
+/// Time between looks, and so how late traffic is noticed. A look adds one counter of each worker up.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How long without traffic until cores may sleep as before.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The request, held or not.
 pub struct Resume {
+    /// What to ask for; `None` when nothing is, or no longer since the kernel refused.
     latency_us: Option<u32>,
+    /// Nobody asked for it, so a refusal is no fault.
+    auto: bool,
     device: PathBuf,
     held: Option<File>,
     busy: Option<Instant>,
-    /// The kernel refused: asking again would not help.
-    refused: bool,
+    /// Packets so far, as of the last look.
+    packets: u64,
+    looked: Instant,
 }
 
 impl Resume {
-    /// Asks for nothing yet; never does without `latency_us`.
-    pub fn new(latency_us: Option<u32>) -> Resume {
-        Resume::with_device(latency_us, Path::new(DEVICE))
+    /// Asks for nothing yet. Nothing has been moved at `epoch`.
+    pub fn new(wanted: ResumeLatency, epoch: Instant) -> Resume {
+        let latency_us = match wanted {
+            ResumeLatency::Off => None,
+            ResumeLatency::Us(latency_us) => Some(latency_us),
+            // Only the first lines are read: later ones, of other cores, take the kernel time to write.
+            ResumeLatency::Auto => Some(automatic(File::open(CPUINFO).map(BufReader::new))),
+        };
+        Resume {
+            latency_us,
+            auto: wanted == ResumeLatency::Auto,
+            device: PathBuf::from(DEVICE),
+            held: None,
+            busy: None,
+            packets: 0,
+            looked: epoch,
+        }
     }
 
-    fn with_device(latency_us: Option<u32>, device: &Path) -> Resume {
-        Resume { latency_us, device: device.to_path_buf(), held: None, busy: None, refused: false }
+    /// Looks, if it is time to, at how many packets all workers have `moved` so far, and makes or ends the request.
+    /// Answers when to look again; `None`: never.
+    pub fn look(&mut self, moved: impl FnOnce() -> u64, now: Instant) -> Option<Instant> {
+        let latency_us = self.latency_us?;
+        let passed = now.saturating_duration_since(self.looked);
+        if passed >= LOOK {
+            let packets = moved();
+            let pps = packets.saturating_sub(self.packets) * 1000 / passed.as_millis() as u64;
+            (self.packets, self.looked) = (packets, now);
+            self.sample(latency_us, pps, now);
+        }
+        self.latency_us.map(|_| self.looked + LOOK)
     }
 
-    /// The ports receive `pps` packets a second in all: makes or ends the request.
-    pub fn sample(&mut self, pps: u64, now: Instant) {
-        let Some(latency_us) = self.latency_us.filter(|_| !self.refused) else { return };
+    /// Microseconds within which idle cores are asked to resume now; `None` while that is left to the host.
+    pub fn held_us(&self) -> Option<u32> {
+        self.latency_us.filter(|_| self.held.is_some())
+    }
+
+    fn sample(&mut self, latency_us: u32, pps: u64, now: Instant) {
         if pps >= TRAFFIC_PPS {
             self.busy = Some(now);
         }
@@ -63,19 +111,29 @@ impl Resume {
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
                 tracing::debug!("{}: {error}", self.device.display());
             }
-            Err(error) => {
-                self.refused = true;
-                let (device, mend) = (self.device.display(), "run switchd as root, or let its user write that file");
-                tracing::warn!("resume_latency_us is without effect: {device}: {error}: {mend}");
-            }
+            Err(error) => self.refused(&error),
         }
     }
 
-    /// True while the request stands.
-    #[cfg(test)]
-    fn is_held(&self) -> bool {
-        self.held.is_some()
+    /// The kernel refused: asking again would not help.
+    fn refused(&mut self, error: &io::Error) {
+        self.latency_us = None;
+        let (device, mend) = (self.device.display(), "run switchd as root, or let its user write that file");
+        if self.auto {
+            tracing::info!("round trips wait for idle cores to wake: {device}: {error}: {mend}");
+        } else {
+            tracing::warn!("resume_latency_us is without effect: {device}: {error}: {mend}");
+        }
     }
+}
+
+/// What suits the machine that `cpuinfo`, the text of /proc/cpuinfo, describes. Where it cannot be read, nothing
+/// speaks for a guest.
+fn automatic(cpuinfo: io::Result<impl BufRead>) -> u32 {
+    let mut lines = cpuinfo.into_iter().flat_map(|text| text.lines().map_while(Result::ok));
+    let flags = lines.find(|line| line.starts_with("flags"));
+    let guest = flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"));
+    if guest { GUEST_US } else { METAL_US }
 }
 
 /// The request stands while the file is open.
@@ -89,45 +147,124 @@ fn request(device: &Path, latency_us: u32) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
 
-    /// A file that stands for the device, and what was written to it.
-    fn device(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("switchd-resume-{name}-{}", std::process::id()));
-        std::fs::write(&path, b"").unwrap();
-        path
+    /// Packets in the time of one look that are just traffic.
+    const TRAFFIC: u64 = TRAFFIC_PPS / 10;
+
+    const GUEST: &str = "processor\t: 0\nmodel name\t: some\nflags\t\t: fpu hypervisor lahf_lm\nbugs\t\t:\n";
+    const METAL: &str = "processor\t: 0\nmodel name\t: hypervisor\nflags\t\t: fpu lahf_lm\nvmx flags\t: vnmi\n";
+
+    /// A request to a file that stands for the device, with a clock and a counter of its own.
+    struct Bench {
+        resume: Resume,
+        now: Instant,
+        moved: u64,
+    }
+
+    impl Bench {
+        fn new(name: &str, wanted: ResumeLatency) -> Bench {
+            let path = std::env::temp_dir().join(format!("switchd-resume-{name}-{}", std::process::id()));
+            std::fs::write(&path, b"").unwrap();
+            let now = Instant::now();
+            Bench { resume: Resume { device: path, ..Resume::new(wanted, now) }, now, moved: 0 }
+        }
+
+        /// `looks` looks with so many packets before each; whether the request stands after the last.
+        fn look(&mut self, looks: usize, packets: u64) -> bool {
+            for _ in 0..looks {
+                self.now += LOOK;
+                self.moved += packets;
+                self.resume.look(|| self.moved, self.now);
+            }
+            self.resume.held_us().is_some()
+        }
+
+        fn written(&self) -> Vec<u8> {
+            std::fs::read(&self.resume.device).unwrap()
+        }
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            // A test that took the file away has nothing left to remove.
+            let _ = std::fs::remove_file(&self.resume.device);
+        }
     }
 
     #[test]
     fn traffic_makes_the_request_and_a_second_of_quiet_ends_it() {
-        let (path, start) = (device("request"), Instant::now());
-        let mut resume = Resume::with_device(Some(7), &path);
-        let at = |millis| start + Duration::from_millis(millis);
-        resume.sample(TRAFFIC_PPS - 1, at(0));
-        assert!(!resume.is_held(), "a little traffic is none");
-        resume.sample(TRAFFIC_PPS, at(100));
-        assert!(resume.is_held());
-        assert_eq!(std::fs::read(&path).unwrap(), 7i32.to_ne_bytes());
-        resume.sample(0, at(1_000));
-        assert!(resume.is_held(), "a pause is no end");
-        resume.sample(0, at(1_100));
-        assert!(!resume.is_held());
-        resume.sample(TRAFFIC_PPS, at(1_200));
-        assert!(resume.is_held(), "and again");
-        std::fs::remove_file(&path).unwrap();
+        let mut bench = Bench::new("request", ResumeLatency::Us(7));
+        assert!(!bench.look(20, TRAFFIC - 1), "a little traffic is none");
+        assert!(bench.look(1, TRAFFIC), "the first look that finds traffic");
+        assert_eq!((bench.written(), bench.resume.held_us()), (7i32.to_ne_bytes().to_vec(), Some(7)));
+        assert!(bench.look(9, 0), "a pause is no end");
+        assert!(!bench.look(1, 0));
+        assert!(bench.look(1, TRAFFIC), "and again");
     }
 
     #[test]
-    fn nothing_is_asked_for_unless_configured_or_after_a_refusal() {
-        let (path, now) = (device("none"), Instant::now());
-        let mut resume = Resume::with_device(None, &path);
-        resume.sample(1_000_000, now);
-        assert!(!resume.is_held() && std::fs::read(&path).unwrap().is_empty());
-        std::fs::remove_file(&path).unwrap();
-        let mut resume = Resume::with_device(Some(0), &path);
-        resume.sample(1_000_000, now);
-        std::fs::write(&path, b"").unwrap();
-        resume.sample(1_000_000, now);
-        assert!(!resume.is_held(), "refused once, left alone");
-        std::fs::remove_file(&path).unwrap();
+    fn looks_are_a_tenth_of_a_second_apart() {
+        let mut bench = Bench::new("looks", ResumeLatency::Us(7));
+        let start = bench.now;
+        assert_eq!(bench.resume.look(|| unreachable!("not due"), start), Some(start + LOOK));
+        assert_eq!(bench.resume.look(|| 1, start + LOOK), Some(start + 2 * LOOK));
+        // A control thread that was held up for a second takes the packets of that second for what they are.
+        bench.resume.look(|| 1 + TRAFFIC_PPS - 1, start + 11 * LOOK);
+        assert_eq!(bench.resume.held_us(), None);
+    }
+
+    #[test]
+    fn nothing_is_asked_for_when_it_is_off() {
+        let mut bench = Bench::new("off", ResumeLatency::Off);
+        assert!(!bench.look(3, 1_000_000) && bench.written().is_empty());
+        assert_eq!(bench.resume.look(|| unreachable!("never"), bench.now + QUIET), None, "no reason to wake up");
+    }
+
+    #[test]
+    fn a_guest_polls_and_bare_metal_sleeps_lightly() {
+        let automatic = |text: &'static str| super::automatic(Ok(text.as_bytes()));
+        assert_eq!([GUEST, METAL, ""].map(automatic), [0, 10, 10]);
+        assert_eq!(super::automatic(Err::<&[u8], _>(io::Error::from(io::ErrorKind::NotFound))), 10);
+        let mut bench = Bench::new("auto", ResumeLatency::Auto);
+        assert!(bench.look(1, TRAFFIC));
+        let here = super::automatic(File::open(CPUINFO).map(BufReader::new));
+        assert_eq!((bench.resume.held_us(), bench.written()), (Some(here), (here as i32).to_ne_bytes().to_vec()));
+    }
+
+    /// What is logged when the device is not there: at first, and by all later looks.
+    fn refusal(name: &str, wanted: ResumeLatency) -> (String, String) {
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl Write for Log {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(text)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (mut bench, log) = (Bench::new(name, wanted), Log::default());
+        std::fs::remove_file(&bench.resume.device).unwrap();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let said = || String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(!bench.look(1, TRAFFIC));
+            let first = said();
+            std::fs::write(&bench.resume.device, b"").unwrap();
+            assert!(!bench.look(20, TRAFFIC) && bench.written().is_empty(), "refused once, left alone");
+            (first, said())
+        })
+    }
+
+    #[test]
+    fn a_refusal_is_said_once_and_is_a_warning_only_to_who_asked() {
+        let (first, later) = refusal("refused", ResumeLatency::Us(0));
+        assert!(first.contains(" WARN ") && first.contains("resume_latency_us is without effect"), "{first}");
+        assert_eq!((first.lines().count(), later.as_str()), (1, ""));
+        let (first, later) = refusal("refused-quietly", ResumeLatency::Auto);
+        assert!(first.contains(" INFO ") && first.contains("No such file"), "{first}");
+        assert_eq!((first.lines().count(), later.as_str()), (1, ""));
     }
 }

@@ -202,6 +202,7 @@ impl Control {
             tx_bytes: total(|stats| &stats.tx_bytes),
             ports: slots().filter(drives).map(|slot| slot.interface.clone()).collect(),
             measured_seconds: measured.as_secs_f64(),
+            resume_latency_us: self.resume.held_us(),
         }
     }
 

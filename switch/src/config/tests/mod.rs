@@ -79,12 +79,36 @@ fn every_key_is_read() {
         frames: 4096,
         poll: PollMode::Spin,
         receive_threads: true,
-        resume_latency_us: Some(0),
+        resume_latency_us: ResumeLatency::Us(0),
         fdb_entries: 7,
         state_dir: "/s".into(),
     };
     assert_eq!(config.switch, switch);
     assert_eq!(config.ports, [PortConfig { flood_broadcast: false, flood_multicast: false, ..access("p", "b") }]);
+}
+
+#[test]
+fn idle_cores_resume_as_told_or_as_suits() {
+    let cases = [
+        ("", ResumeLatency::Auto, ""),
+        ("resume_latency_us = \"auto\"", ResumeLatency::Auto, ""),
+        ("resume_latency_us = \"off\"", ResumeLatency::Off, "resume_latency_us = \"off\"\n"),
+        ("resume_latency_us = 0", ResumeLatency::Us(0), "resume_latency_us = 0\n"),
+    ];
+    for (text, wanted, written) in cases {
+        let config = parse(&format!("[switch]\n{text}"));
+        assert_eq!(config.switch.resume_latency_us, wanted, "{text}");
+        assert!(config.to_toml().contains(&format!("receive_threads = false\n{written}fdb_entries")), "{text}");
+        let json = serde_json::to_value(&config.switch).unwrap();
+        let word = json.get("resume_latency_us").map(|value| format!("resume_latency_us = {value}\n"));
+        assert_eq!(word.unwrap_or_default(), written, "show-config says the same");
+    }
+    let running = parse("[switch]\nresume_latency_us = \"off\"");
+    assert_eq!(
+        Config::parse_reload("r.toml", "[switch]\nresume_latency_us = 5", &running).unwrap_err().to_string(),
+        "r.toml:2:1: switch: \"resume_latency_us\" cannot change at run time (it is \"off\", the file wants 5); \
+            put the old value back, or restart switchd"
+    );
 }
 
 #[test]

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use super::services::ROUTED;
 use super::{DEMO, VLAN};
 use crate::config::{
-    BridgeConfig, BridgeRouter, Config, DhcpConfig, Diff, PollMode, PortConfig, RaConfig, RouteConfig, RouteKind,
-    StaticEntry, StaticLease, SwitchConfig, VRF_DEFAULT, Via,
+    BridgeConfig, BridgeRouter, Config, DhcpConfig, Diff, PollMode, PortConfig, RaConfig, ResumeLatency, RouteConfig,
+    RouteKind, StaticEntry, StaticLease, SwitchConfig, VRF_DEFAULT, Via,
 };
 use crate::ids::Mac;
 
@@ -103,6 +103,10 @@ fn damaged() -> impl Strategy<Value = String> {
     })
 }
 
+fn resume_latency() -> impl Strategy<Value = ResumeLatency> {
+    prop_oneof![Just(ResumeLatency::Auto), Just(ResumeLatency::Off), (0u32..=1_000_000).prop_map(ResumeLatency::Us)]
+}
+
 fn switch() -> impl Strategy<Value = SwitchConfig> {
     let socket = "/[a-z0-9 '\"\\\\#/]{0,40}[a-z'\"\\\\]";
     let group = option::of("[a-z'\"\\\\]{1,32}");
@@ -112,7 +116,7 @@ fn switch() -> impl Strategy<Value = SwitchConfig> {
         group,
         btree_set(0usize..64, 1..16),
         1024u32..2_097_152,
-        option::of(0u32..=1_000_000),
+        resume_latency(),
         any::<bool>(),
         16u32..1_048_576,
         state_dir,

@@ -170,6 +170,20 @@ const FILE: &[(&str, &str)] = &[
         "[switch]\npoll = \"fast\"",
         "2:1: switch: \"poll\" is \"fast\"; write \"adaptive\" (sleep when idle) or \"spin\" (never sleep)",
     ),
+    (
+        "[switch]\nresume_latency_us = \"of\"",
+        "2:1: switch: \"resume_latency_us\" has \"of\"; write \"auto\", \"off\", or a number of microseconds without \
+            quotes",
+    ),
+    (
+        "[switch]\nresume_latency_us = false",
+        "2:1: switch: \"resume_latency_us\" is a boolean; write \"auto\", \"off\", or a number of microseconds without \
+            quotes",
+    ),
+    (
+        "[switch]\nresume_latency_us = 1000001",
+        "2:1: switch: \"resume_latency_us\" is 1000001; write a number from 0 to 1000000",
+    ),
     ("[switch]\npoll = 1.5", "2:1: switch: \"poll\" is a float; write a string, \"adaptive\" or \"spin\""),
     (
         "[switch]\nstate_dir = \"lib\"",
