@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::net::process::{Process, output, wait_for};
-use tests::net::{Container, Lab};
+use tests::net::{Container, Lab, stretched};
 
 /// What every client runs when something happens: does what it is told, and tells the test.
 const HOOK: &str = r#"#!/bin/sh
@@ -109,7 +109,12 @@ impl Client {
         wait_for(&format!("{:?} is told of {words:?}", self.make), Duration::from_secs(30), || {
             let found = self.events().into_iter().skip(after).find(wanted);
             let said = || format!("{}\n{}", self.events().join("\n"), self.process.stderr());
-            assert!(found.is_some() || start.elapsed().as_secs() < 25, "{:?}, {words:?}:\n{}", self.make, said());
+            assert!(
+                found.is_some() || start.elapsed() < stretched(Duration::from_secs(25)),
+                "{:?}, {words:?}:\n{}",
+                self.make,
+                said()
+            );
             found
         })
     }
