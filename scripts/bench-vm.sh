@@ -25,7 +25,9 @@ case $accel in
 esac
 
 # Tests that an emulated machine cannot run in reasonable time: binary, test and reason, separated by bars.
-left_out=()
+left_out=(
+  "veth_router|fairness::|a share of the errors a second is measured, which emulated cores do not get done"
+)
 
 fail() { echo "bench-vm: $*" >&2; exit 1; }
 

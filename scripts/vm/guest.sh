@@ -2,7 +2,7 @@
 # Process 1 of the virtual machine: runs what target/vm/jobs lists, then ends the machine. scripts/bench-vm.sh, which
 # starts it, reads the output: every line comes from the programs but those that begin with "vm:".
 cd "$(dirname "$0")/../.."
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/run
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/mnt/tests
 
 # Seconds since the machine started.
 uptime_s() { cut -d. -f1 /proc/uptime; }
