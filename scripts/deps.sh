@@ -105,6 +105,12 @@ if ! command -v cargo >/dev/null; then
   echo "deps.sh: no cargo on PATH: install Rust 1.90 or newer (Debian 12's own is older)" >&2
   exit 1
 fi
+# What .cargo/config.toml has the compiler take for granted; without it programs would end at an illegal instruction.
+if [[ $(uname -m) == x86_64 ]] && ! grep -qw popcnt /proc/cpuinfo; then
+  echo "deps.sh: this processor is no x86-64-v2 (popcnt, SSE4.2): give a virtual machine a newer model (qemu: -cpu host)," \
+    "or remove .cargo/config.toml" >&2
+  exit 1
+fi
 find_missing
 if ((${#missing[@]})); then install_missing; fi
 if [[ $want == test ]]; then add_lints; fi

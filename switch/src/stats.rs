@@ -198,6 +198,8 @@ pub struct LoopStats {
     /// Bursts received.
     pub bursts: Counter,
     /// Packets in them.
+    pub received: Counter,
+    /// Packets moved: those, and what other workers and the host left for this one.
     pub packets: Counter,
     /// Nanoseconds since the loop began, as of its last turn.
     pub elapsed_ns: Counter,

@@ -96,8 +96,9 @@ fn resume_latency_us(switch: &Switchd) -> Option<u32> {
 /// A switch and a lab for a test about idle cores; `None` where the kernel takes no such request.
 fn for_idle_cores(test: &str, keys: &str) -> Option<(Lab, [Container; 4], Switchd)> {
     let mut lab = Lab::new(test)?;
-    if !fs::exists("/dev/cpu_dma_latency").unwrap_or(false) {
-        skipped(test, "this kernel has no /dev/cpu_dma_latency");
+    let driver = fs::read_to_string("/sys/devices/system/cpu/cpuidle/current_driver").unwrap_or_default();
+    if !fs::exists("/dev/cpu_dma_latency").unwrap_or(false) || ["", "none"].contains(&driver.trim()) {
+        skipped(test, "this kernel has no /dev/cpu_dma_latency, or no driver for idle states");
         return None;
     }
     let (containers, switch) = start(&mut lab, keys);
@@ -138,9 +139,9 @@ fn idle_cores_are_left_alone_when_told_so() {
     let test = "idle_cores_are_left_alone_when_told_so";
     let Some((_lab, [a, b, ..], switch)) = for_idle_cores(test, "resume_latency_us = \"off\"") else { return };
     let stream = Stream::start(&a, &b, 20_000);
-    // Ten times as long as traffic takes to be noticed.
+    // Five times as long as traffic takes to be noticed.
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(1) {
+    while start.elapsed() < Duration::from_millis(1_500) {
         assert!(!keeps_cores_awake(&switch), "after {:?}", start.elapsed());
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -219,7 +219,7 @@ impl Listing for WorkerStatus {
         }
         table.end(out)?;
         let resume = items.iter().find_map(|item| item.resume_latency_us);
-        let resume = resume.map_or_else(String::new, |us| format!("; idle cores resume within {us} us"));
+        let resume = resume.map_or_else(String::new, |us| format!("; idle cores are asked to resume within {us} us"));
         writeln!(out, "{}{resume}", count_of(items.len() as u64, "worker", "workers"))
     }
 }
@@ -367,7 +367,7 @@ WORKER  CORE  POLL      STATE  BUSY-%  IDLE-%  ITERATIONS  BUSY  SLEEPS  PACKETS
         let mut awake = items.clone();
         awake[0]["resume_latency_us"] = json!(0);
         let text = text_of::<WorkerStatus>(awake, None, View::default());
-        assert!(text.ends_with("\n1 worker; idle cores resume within 0 us\n"), "{text}");
+        assert!(text.ends_with("\n1 worker; idle cores are asked to resume within 0 us\n"), "{text}");
         assert!(text_of::<WorkerStatus>(items.clone(), Some(items), View::default()).contains("RX-PACKETS/S"));
     }
 }

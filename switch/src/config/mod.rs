@@ -84,7 +84,6 @@ pub struct SwitchConfig {
     /// Under load, the kernel's receive work of a port gets a thread of its own, off the workers' cores.
     pub receive_threads: bool,
     /// How soon idle cores of the host resume while packets flow.
-    #[serde(skip_serializing_if = "ResumeLatency::is_auto")]
     pub resume_latency_us: ResumeLatency,
     /// Most learned addresses of the whole switch. Static entries stand beside them:
     /// [`fixed_entries_max`](crate::limits::fixed_entries_max) of this number.
@@ -204,13 +203,6 @@ impl PollMode {
             PollMode::Adaptive => "adaptive",
             PollMode::Spin => "spin",
         }
-    }
-}
-
-impl ResumeLatency {
-    /// True for what holds when the configuration says nothing.
-    fn is_auto(&self) -> bool {
-        *self == ResumeLatency::Auto
     }
 }
 

@@ -60,19 +60,18 @@ impl SwitchConfig {
             ("frames", Some(self.frames.to_string())),
             ("poll", Some(quoted(self.poll.as_str()))),
             ("receive_threads", Some(self.receive_threads.to_string())),
-            ("resume_latency_us", resume_latency(self.resume_latency_us)),
+            ("resume_latency_us", Some(resume_latency(self.resume_latency_us))),
             ("fdb_entries", Some(self.fdb_entries.to_string())),
             ("state_dir", Some(quoted(&self.state_dir))),
         ]
     }
 }
 
-/// Left out when it is the default, which depends on the machine.
-fn resume_latency(latency: ResumeLatency) -> Option<String> {
+fn resume_latency(latency: ResumeLatency) -> String {
     match latency {
-        ResumeLatency::Auto => None,
-        ResumeLatency::Off => Some(quoted("off")),
-        ResumeLatency::Us(latency_us) => Some(latency_us.to_string()),
+        ResumeLatency::Auto => quoted("auto"),
+        ResumeLatency::Off => quoted("off"),
+        ResumeLatency::Us(latency_us) => latency_us.to_string(),
     }
 }
 

@@ -288,8 +288,8 @@ impl Control {
             self.watch.sampled(&self.shared, pps, now);
         }
         let due = self.watch.due();
-        let moved = || self.shared.all_stats().map(|stats| stats.poll.packets.get()).sum();
-        self.resume.look(moved, now).map_or(due, |look| look.min(due))
+        let received = || self.shared.all_stats().map(|stats| stats.poll.received.get()).sum();
+        self.resume.look(received, now).map_or(due, |look| look.min(due))
     }
 
     /// Tells the service manager, once, that every interface that existed at the start is attached.

@@ -1,15 +1,15 @@
 //! How soon idle cores resume while packets flow. A container that waits for an answer has its core sleep meanwhile,
 //! and waking that core can take longer than all that the switch does.
 //!
-//! From the first look that finds traffic to a second after the last, the kernel is asked (PM QoS,
-//! Documentation/power/pm_qos_interface.rst: an open /dev/cpu_dma_latency) for idle states that end within so many
-//! microseconds. It ends the request with the process, however that ends.
+//! While packets flow the kernel is asked (PM QoS, Documentation/power/pm_qos_interface.rst: an open
+//! /dev/cpu_dma_latency) for idle states that end within so many microseconds. It ends the request with the process,
+//! however that ends. Only a kernel that chooses among idle states (cpuidle) heeds it.
 //!
 //! How many depends on the machine, unless `resume_latency_us` says. A guest's halted core has to be woken by the
 //! hypervisor, so there it is 0: idle cores poll. On bare metal cores go on sleeping, but not in states that take
 //! longer to leave than a round trip does. Control thread.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +23,9 @@ const DEVICE: &str = "/dev/cpu_dma_latency";
 /// Where the kernel says what the processor is.
 const CPUINFO: &str = "/proc/cpuinfo";
 
+/// Where the kernel says by which driver it chooses among idle states.
+const DRIVER: &str = "/sys/devices/system/cpu/cpuidle/current_driver";
+
 /// What `auto` asks for in a virtual machine.
 const GUEST_US: u32 = 0;
 
@@ -30,8 +33,11 @@ const GUEST_US: u32 = 0;
 /// (drivers/idle/intel_idle.c), may not.
 const METAL_US: u32 = 10;
 
-/// Time between looks, and so how late traffic is noticed. A look adds one counter of each worker up.
+/// Time between looks. A look adds one counter of each worker up.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Looks in a row that find traffic before it counts: a page fetched now and then is none.
+const BUSY_LOOKS: u8 = 3;
 
 /// How long without traffic until cores may sleep as before.
 const QUIET: Duration = Duration::from_secs(1);
@@ -44,6 +50,8 @@ pub struct Resume {
     auto: bool,
     device: PathBuf,
     held: Option<File>,
+    /// Looks in a row that found traffic, as far as that matters.
+    busy_looks: u8,
     busy: Option<Instant>,
     /// Packets so far, as of the last look.
     packets: u64,
@@ -53,6 +61,14 @@ pub struct Resume {
 impl Resume {
     /// Asks for nothing yet. Nothing has been moved at `epoch`.
     pub fn new(wanted: ResumeLatency, epoch: Instant) -> Resume {
+        let mut resume = Resume::with_device(wanted, epoch, Path::new(DEVICE));
+        if resume.latency_us.is_some() && !chooses(fs::read_to_string(DRIVER)) {
+            resume.without_effect("the kernel has no driver for idle states (cpuidle)");
+        }
+        resume
+    }
+
+    fn with_device(wanted: ResumeLatency, epoch: Instant, device: &Path) -> Resume {
         let latency_us = match wanted {
             ResumeLatency::Off => None,
             ResumeLatency::Us(latency_us) => Some(latency_us),
@@ -62,21 +78,22 @@ impl Resume {
         Resume {
             latency_us,
             auto: wanted == ResumeLatency::Auto,
-            device: PathBuf::from(DEVICE),
+            device: device.to_path_buf(),
             held: None,
+            busy_looks: 0,
             busy: None,
             packets: 0,
             looked: epoch,
         }
     }
 
-    /// Looks, if it is time to, at how many packets all workers have `moved` so far, and makes or ends the request.
+    /// Looks, if it is time to, at how many packets all workers have `received` so far, and makes or ends the request.
     /// Answers when to look again; `None`: never.
-    pub fn look(&mut self, moved: impl FnOnce() -> u64, now: Instant) -> Option<Instant> {
+    pub fn look(&mut self, received: impl FnOnce() -> u64, now: Instant) -> Option<Instant> {
         let latency_us = self.latency_us?;
         let passed = now.saturating_duration_since(self.looked);
         if passed >= LOOK {
-            let packets = moved();
+            let packets = received();
             let pps = packets.saturating_sub(self.packets) * 1000 / passed.as_millis() as u64;
             (self.packets, self.looked) = (packets, now);
             self.sample(latency_us, pps, now);
@@ -90,7 +107,8 @@ impl Resume {
     }
 
     fn sample(&mut self, latency_us: u32, pps: u64, now: Instant) {
-        if pps >= TRAFFIC_PPS {
+        self.busy_looks = if pps >= TRAFFIC_PPS { self.busy_looks.saturating_add(1) } else { 0 };
+        if self.busy_looks >= BUSY_LOOKS {
             self.busy = Some(now);
         }
         let wanted = self.busy.is_some_and(|at| now.saturating_duration_since(at) < QUIET);
@@ -111,19 +129,29 @@ impl Resume {
             Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
                 tracing::debug!("{}: {error}", self.device.display());
             }
-            Err(error) => self.refused(&error),
+            Err(error) => {
+                let mend = "run switchd as root, or let its user write that file";
+                self.without_effect(&format!("{}: {error}: {mend}", self.device.display()));
+            }
         }
     }
 
-    /// The kernel refused: asking again would not help.
-    fn refused(&mut self, error: &io::Error) {
+    /// Asks for nothing from now on, since asking would not help, and says why.
+    fn without_effect(&mut self, why: &str) {
         self.latency_us = None;
-        let (device, mend) = (self.device.display(), "run switchd as root, or let its user write that file");
         if self.auto {
-            tracing::info!("round trips wait for idle cores to wake: {device}: {error}: {mend}");
+            tracing::info!("round trips wait for idle cores to wake: {why}");
         } else {
-            tracing::warn!("resume_latency_us is without effect: {device}: {error}: {mend}");
+            tracing::warn!("resume_latency_us is without effect: {why}");
         }
+    }
+}
+
+/// False if the kernel says that it has no choice of idle states: a core without work then always halts.
+fn chooses(driver: io::Result<String>) -> bool {
+    match driver {
+        Ok(name) => name.trim() != "none",
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
@@ -159,7 +187,7 @@ mod tests {
     struct Bench {
         resume: Resume,
         now: Instant,
-        moved: u64,
+        received: u64,
     }
 
     impl Bench {
@@ -167,15 +195,15 @@ mod tests {
             let path = std::env::temp_dir().join(format!("switchd-resume-{name}-{}", std::process::id()));
             std::fs::write(&path, b"").unwrap();
             let now = Instant::now();
-            Bench { resume: Resume { device: path, ..Resume::new(wanted, now) }, now, moved: 0 }
+            Bench { resume: Resume::with_device(wanted, now, &path), now, received: 0 }
         }
 
         /// `looks` looks with so many packets before each; whether the request stands after the last.
         fn look(&mut self, looks: usize, packets: u64) -> bool {
             for _ in 0..looks {
                 self.now += LOOK;
-                self.moved += packets;
-                self.resume.look(|| self.moved, self.now);
+                self.received += packets;
+                self.resume.look(|| self.received, self.now);
             }
             self.resume.held_us().is_some()
         }
@@ -196,11 +224,12 @@ mod tests {
     fn traffic_makes_the_request_and_a_second_of_quiet_ends_it() {
         let mut bench = Bench::new("request", ResumeLatency::Us(7));
         assert!(!bench.look(20, TRAFFIC - 1), "a little traffic is none");
-        assert!(bench.look(1, TRAFFIC), "the first look that finds traffic");
+        assert!(!bench.look(2, TRAFFIC) && !bench.look(1, 0) && !bench.look(2, TRAFFIC), "nor are short bursts");
+        assert!(bench.look(1, TRAFFIC), "three looks in a row that find traffic");
         assert_eq!((bench.written(), bench.resume.held_us()), (7i32.to_ne_bytes().to_vec(), Some(7)));
         assert!(bench.look(9, 0), "a pause is no end");
         assert!(!bench.look(1, 0));
-        assert!(bench.look(1, TRAFFIC), "and again");
+        assert!(bench.look(3, TRAFFIC), "and again");
     }
 
     #[test]
@@ -209,9 +238,11 @@ mod tests {
         let start = bench.now;
         assert_eq!(bench.resume.look(|| unreachable!("not due"), start), Some(start + LOOK));
         assert_eq!(bench.resume.look(|| 1, start + LOOK), Some(start + 2 * LOOK));
-        // A control thread that was held up for a second takes the packets of that second for what they are.
-        bench.resume.look(|| 1 + TRAFFIC_PPS - 1, start + 11 * LOOK);
-        assert_eq!(bench.resume.held_us(), None);
+        // A control thread that is held up for a second takes the packets of that second for what they are.
+        for second in 1..5 {
+            bench.resume.look(|| 1 + second * (TRAFFIC_PPS - 1), start + (1 + 10 * second as u32) * LOOK);
+            assert_eq!(bench.resume.held_us(), None);
+        }
     }
 
     #[test]
@@ -227,9 +258,17 @@ mod tests {
         assert_eq!([GUEST, METAL, ""].map(automatic), [0, 10, 10]);
         assert_eq!(super::automatic(Err::<&[u8], _>(io::Error::from(io::ErrorKind::NotFound))), 10);
         let mut bench = Bench::new("auto", ResumeLatency::Auto);
-        assert!(bench.look(1, TRAFFIC));
+        assert!(bench.look(3, TRAFFIC));
         let here = super::automatic(File::open(CPUINFO).map(BufReader::new));
         assert_eq!((bench.resume.held_us(), bench.written()), (Some(here), (here as i32).to_ne_bytes().to_vec()));
+    }
+
+    #[test]
+    fn a_kernel_without_a_choice_of_idle_states_is_not_asked() {
+        let error = |kind| Err(io::Error::from(kind));
+        assert!(chooses(Ok("haltpoll\n".into())) && !chooses(Ok("none\n".into())));
+        assert!(!chooses(error(io::ErrorKind::NotFound)), "a kernel without cpuidle");
+        assert!(chooses(error(io::ErrorKind::PermissionDenied)), "not known");
     }
 
     /// What is logged when the device is not there: at first, and by all later looks.
@@ -250,7 +289,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let said = || String::from_utf8(std::mem::take(&mut *log.0.lock().unwrap())).unwrap();
         tracing::subscriber::with_default(subscriber, || {
-            assert!(!bench.look(1, TRAFFIC));
+            assert!(!bench.look(3, TRAFFIC));
             let first = said();
             std::fs::write(&bench.resume.device, b"").unwrap();
             assert!(!bench.look(20, TRAFFIC) && bench.written().is_empty(), "refused once, left alone");

@@ -68,7 +68,7 @@ pub struct Lane {
     pub meta: Meta,
     /// What is to happen to it.
     pub verdict: Verdict,
-    /// Where the forwarding database looks for the source.
+    /// Where the forwarding database looks for the source, as admitted.
     pub src_home: Home,
     /// The same of the destination.
     pub dst_home: Home,

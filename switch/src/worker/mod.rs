@@ -225,6 +225,7 @@ impl Worker {
         stats.rx_packets.add(received as u64);
         stats.rx_bytes.add(self.burst.frames.iter().map(|frame| frame.len() as u64).sum());
         self.stats.poll.bursts.add(1);
+        self.stats.poll.received.add(received as u64);
         self.burst.ingress = id;
         self.switch(now_s, process);
         received
