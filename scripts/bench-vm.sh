@@ -7,7 +7,7 @@
 # ends with this script, or after VM_LIMIT seconds. Counts as scripts/test.sh does; last line N passed, N failed, N skipped.
 #
 # VM_TESTS: test binaries to run (default all of veth_* and afxdp_*; "none" for none). VM_BENCH=0: no swbench.
-# VM_ACCEL: tcg or kvm. VM_CPUS (2; fewer than 2: no swbench), VM_MEMORY (4G), VM_SLOWNESS: see tests/src/net/mod.rs.
+# VM_ARGUMENTS: further words for the kernel, such as preempt=none. VM_ACCEL: tcg or kvm. VM_CPUS (2; fewer than 2: no swbench), VM_MEMORY (4G), VM_SLOWNESS: see tests/src/net/mod.rs.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
