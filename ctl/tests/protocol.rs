@@ -46,6 +46,7 @@ fn web0() -> PortStatus {
         flood_unicast: true,
         flood_broadcast: true,
         flood_multicast: true,
+        container_gro: true,
         fill_frames: 1024,
         kernel_memory_bytes: 2097152,
         kernel: BTreeMap::new(),
@@ -83,7 +84,7 @@ fn a_port_as_scripts_read_it() {
         "mac": "02:00:00:00:00:07", "workers": [0], "queues": 1, "mode": "native copy", "peer": null, "learned": 1,
         "learned_total": 4, "moved": 2, "learn_refused": 5, "flooded": 6, "checksums_finished": 7,
         "mac_limit": 0, "isolated": false, "learning": true, "flood_unicast": true, "flood_broadcast": true,
-        "flood_multicast": true, "fill_frames": 1024, "kernel_memory_bytes": 2097152, "kernel": {}, "notes": []
+        "flood_multicast": true, "container_gro": true, "fill_frames": 1024, "kernel_memory_bytes": 2097152, "kernel": {}, "notes": []
     });
     assert_eq!(serde_json::to_value(Item::Port(Box::new(web0()))).unwrap(), expected);
     for (state, word) in [(PortState::Down, "down"), (PortState::Waiting, "waiting")] {

@@ -20,7 +20,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tests::net::raw::RawSocket;
 use tests::net::stations::{BROADCAST, frame, station};
-use tests::net::switchd::pods;
+use tests::net::switchd::{UNMERGED, pods};
 use tests::net::{Lab, Namespace, Switchd, full, report, stretched};
 
 /// Ports of each switch.
@@ -187,7 +187,7 @@ fn switchd_delivers_what_the_kernels_bridge_delivers() {
     let mut rig = build(&lab, spaces);
     let names: Vec<String> = (0..PORTS).map(|index| format!("p{index}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let switch = Switchd::start(&lab, "", &pods(&names));
+    let switch = Switchd::start(&lab, UNMERGED, &pods(&names));
     let seed = std::env::var("VETH_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
     let frames = if full() { 1_000_000 } else { 10_000 };
     let mut random = StdRng::seed_from_u64(seed);

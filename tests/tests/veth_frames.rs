@@ -6,7 +6,7 @@ use ctl::protocol::PortState;
 use tests::net::process::wait_for;
 use tests::net::raw::RawSocket;
 use tests::net::stations::{BROADCAST, Stations, TEST_TYPE, frame, station, tagged};
-use tests::net::switchd::pods;
+use tests::net::switchd::{UNMERGED, pods};
 use tests::net::traffic::fill;
 use tests::net::{Lab, Link, Switchd, stretched};
 
@@ -22,7 +22,7 @@ fn odd_frames_pass_byte_for_byte() {
     let Some(mut lab) = Lab::new("odd_frames_pass_byte_for_byte") else { return };
     let (ends, mtu) = (["a0", "b0", "c0"], lab.mtu(9000));
     let mut stations = Stations::new(&mut lab, &ends, &Link { mtu, ..Link::quiet() });
-    let switch = Switchd::start(&lab, "", &pods(&ends));
+    let switch = Switchd::start(&lab, UNMERGED, &pods(&ends));
     stations.wait_forwarding(0, &[1, 2], None);
     let mut frames: Vec<Vec<u8>> = Vec::new();
     // LLC: the type field is a length, right or wrong; then SNAP, NetBEUI and IPX habits.
@@ -60,7 +60,7 @@ fn a_frame_larger_than_the_receivers_mtu_is_dropped_there_and_counted() {
     let containers =
         vec![lab.container("a0", &large), lab.container("b0", &large), lab.container("c0", &Link::quiet())];
     let mut stations = Stations::of(containers);
-    let switch = Switchd::start(&lab, "", &pods(&ends));
+    let switch = Switchd::start(&lab, UNMERGED, &pods(&ends));
     stations.wait_forwarding(0, &[1, 2], None);
     let (fits, too_large) = (frame(BROADCAST, station(1), TEST_TYPE, &payload(1500)), payload(1501));
     let too_large = frame(BROADCAST, station(1), TEST_TYPE, &too_large);
@@ -98,7 +98,7 @@ const MIXED: usize = 3;
 
 fn vlans(lab: &mut Lab) -> (Stations, Switchd) {
     let mut stations = Stations::new(lab, &["blue0", "green0", "trunk0", "mixed0"], &Link::quiet());
-    let switch = Switchd::start(lab, "", VLANS);
+    let switch = Switchd::start(lab, UNMERGED, VLANS);
     stations.wait_forwarding(BLUE, &[TRUNK, MIXED], None);
     stations.wait_forwarding(GREEN, &[TRUNK, MIXED], None);
     (stations, switch)
@@ -202,7 +202,7 @@ fn tags_that_travel_beside_the_frame_are_not_lost() {
     );
     let (mut inner, mut outer) = (RawSocket::open(router.space(), "inner1"), RawSocket::open(web.space(), "eth0"));
     assert!(router.offload("tx-vlan-offload"), "the kernel's default is on; the test is about what attaching does");
-    let switch = Switchd::start(&lab, "", VLANS);
+    let switch = Switchd::start(&lab, UNMERGED, VLANS);
     switch.wait_state("trunk0", PortState::Up);
     switch.wait_state("blue0", PortState::Up);
     assert!(!router.offload("tx-vlan-offload"), "{:?}", switch.port("trunk0").notes);

@@ -36,6 +36,8 @@ pub enum Kind {
     SwitchdSpin,
     /// The same with idle cores that rest as they like while packets flow: `resume_latency_us = "off"`.
     SwitchdRest,
+    /// The same with containers that receive frame by frame: `container_gro = false`.
+    SwitchdNoGro,
     /// The same, routing between two subnets.
     SwitchdRouter,
     /// Open vSwitch, user-space datapath, ports of type afxdp.
@@ -81,7 +83,7 @@ pub struct Running {
 impl Kind {
     /// Whether it is the switch of this project, in whatever configuration.
     pub fn is_switchd(self) -> bool {
-        matches!(self, Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest | Kind::SwitchdRouter)
+        matches!(self, Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest | Kind::SwitchdNoGro | Kind::SwitchdRouter)
     }
 
     /// Whether it routes between A and B.
@@ -95,6 +97,7 @@ impl Kind {
             Kind::Switchd => "switchd",
             Kind::SwitchdSpin => "switchd-spin",
             Kind::SwitchdRest => "switchd-rest",
+            Kind::SwitchdNoGro => "switchd-no-gro",
             Kind::SwitchdRouter => "switchd-router",
             Kind::Ovs => "ovs",
             Kind::Testpmd => "testpmd",
@@ -145,11 +148,11 @@ impl Kind {
     /// [`Error::Absent`] with what to install.
     pub fn available(self, settings: &Settings) -> Result<()> {
         let missing = match self {
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest | Kind::SwitchdRouter => switchd::missing(settings),
+            kind if kind.is_switchd() => switchd::missing(settings),
             Kind::Ovs => ovs::missing(),
             Kind::Testpmd | Kind::TestpmdMac => testpmd::missing(),
             Kind::BridgeNf => bridge::missing_nf(),
-            Kind::Loop | Kind::Bridge | Kind::BridgeRps | Kind::Router | Kind::Wire => None,
+            _ => None,
         };
         missing.map_or(Ok(()), |why| Err(Error::Absent { device: self.name(), why }))
     }
@@ -176,6 +179,7 @@ impl Kind {
             Kind::Switchd => switchd::start(rig, "", settings, stop)?,
             Kind::SwitchdSpin => switchd::start(rig, "poll = \"spin\"\n", settings, stop)?,
             Kind::SwitchdRest => switchd::start(rig, "resume_latency_us = \"off\"\n", settings, stop)?,
+            Kind::SwitchdNoGro => switchd::start(rig, "container_gro = false\n", settings, stop)?,
             Kind::SwitchdRouter => switchd::start(rig, "", settings, stop)?,
             Kind::Ovs => ovs::start(rig, settings, stop)?,
             Kind::Testpmd => testpmd::start(testpmd::Mode::Io, rig, settings)?,

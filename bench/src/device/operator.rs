@@ -40,7 +40,7 @@ impl Operator {
                 Some(format!("no file {}: build it beside switchd", switchctl(settings).display()))
             }
             Kind::Ovs if !installed("ovs-appctl") => Some("install package openvswitch-switch".to_owned()),
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest | Kind::Ovs => None,
+            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest | Kind::SwitchdNoGro | Kind::Ovs => None,
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps if installed("bridge") => None,
             Kind::Bridge | Kind::BridgeNf | Kind::BridgeRps => Some("install package iproute2".to_owned()),
             Kind::SwitchdRouter | Kind::Testpmd | Kind::TestpmdMac | Kind::Loop | Kind::Router | Kind::Wire => {
@@ -95,7 +95,7 @@ impl Operator {
                 let words = names.iter().flat_map(|name| ovs_port(name));
                 self.run(ovs::vsctl(&self.h, &self.dir, words.skip(1))).map(drop)
             }
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest => {
+            kind if kind.is_switchd() => {
                 self.each(names, |name| self.switchctl(&["add-port", name, "--bridge", SWITCHD_BRIDGE]))
             }
             _ => self.each(names, |name| self.ip(&["link", "set", name, "master", BRIDGE])),
@@ -109,7 +109,7 @@ impl Operator {
     pub fn remove_port(&self, name: &str) -> Result<()> {
         let command = match self.kind {
             Kind::Ovs => ovs::vsctl(&self.h, &self.dir, ["del-port", BRIDGE, name]),
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest => self.switchctl(&["del-port", name]),
+            kind if kind.is_switchd() => self.switchctl(&["del-port", name]),
             _ => self.ip(&["link", "set", name, "nomaster"]),
         };
         self.run(command).map(drop)
@@ -123,7 +123,7 @@ impl Operator {
         let deadline = Instant::now() + UP_LIMIT;
         loop {
             let waiting = match self.kind {
-                Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest => self.not_up(names)?,
+                kind if kind.is_switchd() => self.not_up(names)?,
                 Kind::Ovs => self.faulty(names)?,
                 _ => return Ok(()),
             };
@@ -144,7 +144,7 @@ impl Operator {
     pub fn stations(&self) -> Result<String> {
         let command = match self.kind {
             Kind::Ovs => ovs::appctl(&self.h, &self.dir, &["fdb/show", BRIDGE])?,
-            Kind::Switchd | Kind::SwitchdSpin | Kind::SwitchdRest => self.switchctl(&["--json", "show-fdb"]),
+            kind if kind.is_switchd() => self.switchctl(&["--json", "show-fdb"]),
             _ => cmd(["bridge", "-n", &self.h, "fdb", "show", "br", BRIDGE]),
         };
         self.run(command)

@@ -8,7 +8,7 @@ use crate::rig::{HOST_A_IF, HOST_B_IF, Rig};
 use std::sync::Arc;
 use switch::limits::{FILL_MAX, FRAMES_DEFAULT};
 use switch::port::afxdp::AfxdpFactory;
-use switch::port::{FramePool, Frames, Port, PortFactory, PortSpec};
+use switch::port::{CONTAINER_GRO, FramePool, Frames, Port, PortFactory, PortSpec};
 use switch::worker::raise_session;
 
 /// Starts the loop between the host ends.
@@ -29,13 +29,19 @@ pub fn start(rig: &Rig, settings: &Settings) -> Result<Vec<Process>> {
 pub fn run(interfaces: [&str; 2], core: usize) -> Result<()> {
     let fail = |why: String| Error::Device { device: "loop", why };
     let (mut factory, shared) = AfxdpFactory::new(FRAMES_DEFAULT, &[core]).map_err(|e| fail(e.to_string()))?;
+    let merges = factory.features().iter().any(|feature| feature.name == CONTAINER_GRO && feature.present);
     let mut opened = Vec::new();
     for interface in interfaces {
         let index = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))
             .map_err(|e| Error::io(format!("read the index of {interface}"), e))?;
         let ifindex = index.trim().parse().map_err(|_| fail(format!("{interface}: no index in '{index}'")))?;
         let spec = PortSpec { interface: interface.into(), ifindex, fill_target: FILL_MAX, patient: true };
-        opened.push(factory.open(&spec).map_err(|e| fail(e.to_string()))?);
+        let mut port = factory.open(&spec).map_err(|e| fail(e.to_string()))?;
+        if merges {
+            let merged = port.attachment.merge_at_container(&[core]);
+            merged.map_err(|e| Error::io(format!("have the far end of {interface} receive in batches"), e))?;
+        }
+        opened.push(port);
     }
     core_affinity::set_for_current(core_affinity::CoreId { id: core });
     let _priority = raise_session();

@@ -177,6 +177,9 @@ pub struct PortStatus {
     /// Multicast frames are sent here.
     #[serde(default)]
     pub flood_multicast: bool,
+    /// The container takes in a burst as one batch (generic receive offload).
+    #[serde(default)]
+    pub container_gro: bool,
     /// Most pool frames kept in the fill rings of the port.
     #[serde(default)]
     pub fill_frames: u32,

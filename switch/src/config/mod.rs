@@ -83,6 +83,8 @@ pub struct SwitchConfig {
     pub poll: PollMode,
     /// Under load, the kernel's receive work of a port gets a thread of its own, off the workers' cores.
     pub receive_threads: bool,
+    /// Containers take in a burst as one batch where the kernel is made for it (generic receive offload).
+    pub container_gro: bool,
     /// How soon idle cores of the host resume while packets flow.
     pub resume_latency_us: ResumeLatency,
     /// Most learned addresses of the whole switch. Static entries stand beside them:
@@ -334,6 +336,7 @@ impl Config {
             frames,
             poll: draft.poll.unwrap_or(usual.poll),
             receive_threads: draft.receive_threads.unwrap_or(usual.receive_threads),
+            container_gro: draft.container_gro.unwrap_or(usual.container_gro),
             resume_latency_us: draft.resume_latency_us.unwrap_or(usual.resume_latency_us),
             fdb_entries: draft.fdb_entries.unwrap_or(usual.fdb_entries),
             state_dir: draft.state_dir.take().unwrap_or(usual.state_dir),
@@ -358,6 +361,7 @@ impl Default for SwitchConfig {
             frames: frames_default(0),
             poll: PollMode::Adaptive,
             receive_threads: false,
+            container_gro: true,
             resume_latency_us: ResumeLatency::Auto,
             fdb_entries: FDB_ENTRIES_DEFAULT,
             state_dir: STATE_DIR_DEFAULT.to_string(),

@@ -23,6 +23,7 @@ const SWITCH_KEYS: &[&str] = &[
     "frames",
     "poll",
     "receive_threads",
+    "container_gro",
     "resume_latency_us",
     "fdb_entries",
     "state_dir",
@@ -66,6 +67,7 @@ pub(super) struct Draft {
     pub frames: Option<u32>,
     pub poll: Option<PollMode>,
     pub receive_threads: Option<bool>,
+    pub container_gro: Option<bool>,
     pub resume_latency_us: Option<ResumeLatency>,
     pub fdb_entries: Option<u32>,
     pub state_dir: Option<String>,
@@ -189,6 +191,7 @@ fn read_switch(section: &mut Section<'_, '_>, draft: &mut Draft) {
     draft.control_group = section.text("control_group", "a string, like \"netdev\"");
     draft.workers = section.cores("workers");
     draft.receive_threads = section.flag("receive_threads");
+    draft.container_gro = section.flag("container_gro");
     draft.resume_latency_us = section.resume_latency("resume_latency_us");
     draft.frames = section.number("frames", FRAMES_MIN, FRAMES_MAX);
     draft.fdb_entries = section.number("fdb_entries", 1, FDB_ENTRIES_MAX);

@@ -52,7 +52,7 @@ impl Config {
 
 impl SwitchConfig {
     /// Every key of `[switch]` with its value as TOML, `None` when it is not set; always in this order.
-    pub(super) fn items(&self) -> [(&'static str, Option<String>); 9] {
+    pub(super) fn items(&self) -> [(&'static str, Option<String>); 10] {
         [
             ("control_socket", Some(quoted(&self.control_socket))),
             ("control_group", self.control_group.as_deref().map(quoted)),
@@ -60,6 +60,7 @@ impl SwitchConfig {
             ("frames", Some(self.frames.to_string())),
             ("poll", Some(quoted(self.poll.as_str()))),
             ("receive_threads", Some(self.receive_threads.to_string())),
+            ("container_gro", Some(self.container_gro.to_string())),
             ("resume_latency_us", Some(resume_latency(self.resume_latency_us))),
             ("fdb_entries", Some(self.fdb_entries.to_string())),
             ("state_dir", Some(quoted(&self.state_dir))),

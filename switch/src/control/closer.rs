@@ -211,6 +211,14 @@ mod tests {
     struct TestAttachment(usize, Scene);
 
     impl Attachment for TestAttachment {
+        fn merges_at_container(&self) -> bool {
+            true
+        }
+
+        fn merge_at_container(&mut self, _cores: &[usize]) -> io::Result<bool> {
+            Ok(true)
+        }
+
         fn set_threaded(&mut self, _threaded: bool) -> io::Result<()> {
             Ok(())
         }

@@ -15,6 +15,7 @@ mod closer;
 mod dump;
 mod fill;
 mod links;
+mod merge;
 mod netlink;
 mod ports;
 mod receive;
@@ -51,7 +52,7 @@ use crate::config::Config;
 use crate::host::SharedHost;
 use crate::ids::{DomainId, PortId};
 use crate::limits::AGEING_SECONDS_DEFAULT;
-use crate::port::{PortFactory, THREADED_NAPI};
+use crate::port::{CONTAINER_GRO, PortFactory, THREADED_NAPI};
 use crate::worker::{Event, Shared};
 
 /// How soon next hops that nothing leads to any more are looked at again: workers pass within microseconds, or sleep.
@@ -88,6 +89,10 @@ pub struct Control {
     now_s: u32,
     shared: Arc<Shared>,
     factory: Box<dyn PortFactory>,
+    /// Containers are to receive in batches, and the kernel is made for it.
+    merges: bool,
+    /// When to look whether they still do.
+    merge_check: Instant,
     link_source: Box<dyn LinkSource>,
     links: LinkTable,
     ports: PortTable,
@@ -115,6 +120,8 @@ impl Control {
         let watch = Watch::new(epoch, shared.workers());
         let resume = Resume::new(config.switch.resume_latency_us, epoch);
         let router = Router::new(&shared, host, machine);
+        let merges = config.switch.container_gro
+            && factory.features().iter().any(|feature| feature.name == CONTAINER_GRO && feature.present);
         let mut control = Control {
             config,
             source,
@@ -122,6 +129,8 @@ impl Control {
             now_s: 0,
             shared,
             factory,
+            merges,
+            merge_check: epoch,
             link_source: links,
             links: LinkTable::default(),
             ports: PortTable::default(),
@@ -155,9 +164,14 @@ impl Control {
 
     /// What the kernel lacks of what this configuration uses, a line each.
     fn missing_features(&self) -> Vec<String> {
-        let threads = self.config.switch.receive_threads;
+        let switch = &self.config.switch;
+        let wanted = |name| match name {
+            THREADED_NAPI => switch.receive_threads,
+            CONTAINER_GRO => switch.container_gro,
+            _ => true,
+        };
         let features = self.factory.features().into_iter();
-        let missing = features.filter(|feature| !feature.present && (threads || feature.name != THREADED_NAPI));
+        let missing = features.filter(|feature| !feature.present && wanted(feature.name));
         missing.map(|feature| format!("kernel without {}: {}", feature.name, feature.without)).collect()
     }
 
@@ -172,6 +186,7 @@ impl Control {
         if std::mem::take(&mut self.changed) {
             self.publish();
         }
+        let merge = self.merge(now);
         let more = self.turn_routes();
         self.sweep(now);
         let sampled = self.sample(now);
@@ -179,7 +194,7 @@ impl Control {
         if self.look || self.changed || more {
             return now;
         }
-        let mut due = self.sweeper.due(now).min(sampled);
+        let mut due = merge.unwrap_or(sampled).min(sampled).min(self.sweeper.due(now));
         if self.routes_owe() {
             due = due.min(now + ROUTES_PAUSE);
         }
@@ -294,7 +309,7 @@ impl Control {
 
     /// Tells the service manager, once, that every interface that existed at the start is attached.
     fn say_ready(&mut self) {
-        if !self.ready && !self.look && self.links.is_complete() {
+        if !self.ready && !self.look && self.links.is_complete() && !self.owes_merges() {
             self.ready = true;
             let attached = self.ports.all().filter(|slot| slot.attached().is_some()).count();
             tracing::info!("ready: {attached} of {} ports attached", self.config.ports.len());

@@ -12,6 +12,7 @@ use super::ageing::{Flush, Then};
 use super::closer::Job;
 use super::fill::{Division, Fill};
 use super::links::Link;
+use super::merge::Merge;
 use super::receive::Meter;
 use super::view::{FreeIds, place};
 use crate::config::StaticEntry;
@@ -65,13 +66,15 @@ struct Tried {
 
 /// In use.
 pub(super) struct Attached {
-    /// Incarnation of the interface.
-    serial: u64,
+    /// Serial and version of the link: which incarnation of the interface, and in what condition.
+    state: (u64, u64),
     pub link: Link,
     /// Worker of each queue.
     pub owners: Vec<usize>,
     pub attachment: Box<dyn Attachment>,
     pub report: AttachReport,
+    /// Its container receives in batches, or is to.
+    pub merge: Merge,
     pub meter: Meter,
     pub fill: Fill,
 }
@@ -220,7 +223,7 @@ enum Step {
     Later(Instant),
     Attach(Link, (u64, u64)),
     Detach(String),
-    Update(Link),
+    Update(Link, u64),
     Leave,
 }
 
@@ -243,7 +246,7 @@ impl Control {
                     self.look = true;
                 }
                 Step::Detach(why) => self.detach(id, &why, Waiting::default()),
-                Step::Update(link) => self.update(id, link, now),
+                Step::Update(link, version) => self.update(id, link, version, now),
                 Step::Leave => self.leave(id),
             }
         }
@@ -268,10 +271,10 @@ impl Control {
             }
             Life::Attached(attached) => match known {
                 None => Step::Detach("its interface is gone".to_string()),
-                Some(known) if known.serial != attached.serial => {
+                Some(known) if known.serial != attached.state.0 => {
                     Step::Detach("its interface was made anew".to_string())
                 }
-                Some(known) if known.link != attached.link => Step::Update(known.link.clone()),
+                Some(known) if known.version != attached.state.1 => Step::Update(known.link.clone(), known.version),
                 Some(_) => Step::Nothing,
             },
         }
@@ -283,7 +286,7 @@ impl Control {
         let patient = matches!(life, Some(Life::Waiting(waiting)) if waiting.is_first(state.0));
         let spec = PortSpec { interface: link.name.clone(), ifindex: link.ifindex, fill_target, patient };
         match self.factory.open(&spec) {
-            Ok(opened) => self.attached(id, link, state.0, opened, now),
+            Ok(opened) => self.attached(id, link, state, opened, now),
             Err(error) => {
                 let Some(Slot { life: Life::Waiting(waiting), interface, .. }) = self.ports.get_mut(id) else { return };
                 let note = match error {
@@ -299,7 +302,7 @@ impl Control {
         }
     }
 
-    fn attached(&mut self, id: PortId, link: Link, serial: u64, mut opened: Opened, now: Instant) {
+    fn attached(&mut self, id: PortId, link: Link, state: (u64, u64), mut opened: Opened, now: Instant) {
         opened.report.notes.iter_mut().for_each(|note| *note = without_name(note, &link.name));
         let owners = place(opened.queues.len(), &self.ports.load(self.shared.workers()));
         if self.config.switch.receive_threads
@@ -313,21 +316,24 @@ impl Control {
         for (&owner, dev) in owners.iter().zip(opened.queues) {
             self.shared.command(owner, Command::Attach { port: id, dev });
         }
-        let state = if link.up { "up" } else { "down" };
+        let up = if link.up { "up" } else { "down" };
         let peer = opened.report.peer.as_ref().map_or(String::new(), |peer| format!(", peer {peer}"));
         let notes: String = opened.report.notes.iter().map(|note| format!("; {note}")).collect();
-        tracing::info!("port {}: attached, link {state}, mtu {}, workers {owners:?}{peer}{notes}", link.name, link.mtu);
+        tracing::info!("port {}: attached, link {up}, mtu {}, workers {owners:?}{peer}{notes}", link.name, link.mtu);
         let Opened { attachment, report, .. } = opened;
         let (meter, fill) = (Meter::new(now), Fill::new());
-        let attached = Attached { serial, link, owners, attachment, report, meter, fill };
+        let mut merge = Merge::default();
+        merge.look(link.up && self.merges && report.peer.is_some(), false, now);
+        let attached = Attached { state, link, owners, attachment, report, merge, meter, fill };
         slot.life = Life::Attached(Box::new(attached));
         self.changed = true;
         self.divide_pool(Division::More);
         self.insert_statics(id);
     }
 
-    fn update(&mut self, id: PortId, link: Link, now: Instant) {
+    fn update(&mut self, id: PortId, link: Link, version: u64, now: Instant) {
         let Some(Slot { life: Life::Attached(attached), .. }) = self.ports.get_mut(id) else { return };
+        attached.state.1 = version;
         let before = std::mem::replace(&mut attached.link, link);
         let link = &attached.link;
         if before.up != link.up {
@@ -344,6 +350,9 @@ impl Control {
                 let _ = attached.attachment.set_threaded(false);
             }
         }
+        // It may have been down in between.
+        let merges = link.up && self.merges && attached.report.peer.is_some();
+        attached.merge.look(merges, merges && attached.attachment.merges_at_container(), now);
         self.changed |= before.up != link.up || before.mtu != link.mtu;
         if went_down {
             self.flush_learned(id);

@@ -117,6 +117,7 @@ impl Control {
             flood_unicast: port.flood_unicast,
             flood_broadcast: port.flood_broadcast,
             flood_multicast: port.flood_multicast,
+            container_gro: attached.is_some_and(|attached| attached.merge.is_done()),
             fill_frames: attached.map_or(0, |attached| attached.fill.target * attached.owners.len() as u32),
             kernel_memory_bytes: attached.map_or(0, |attached| attached.report.kernel_bytes),
             kernel: BTreeMap::from([
@@ -135,7 +136,7 @@ impl Control {
                 let threaded =
                     attached.meter.threaded().then(|| "kernel receive work has a thread of its own".to_string());
                 let mtu = self.mtu_note(port, attached.link.mtu);
-                attached.report.notes.iter().cloned().chain(threaded).chain(mtu).collect()
+                attached.report.notes.iter().cloned().chain(attached.merge.note()).chain(threaded).chain(mtu).collect()
             }
             Life::Waiting(waiting) => match &waiting.note {
                 Some(note) => vec![note.clone()],

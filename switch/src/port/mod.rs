@@ -125,6 +125,19 @@ pub trait Attachment: Send {
     /// or back to the sender's core (`false`: latency). Never called, it leaves the interface as it is; called, what
     /// was set before returns when the attachment ends.
     fn set_threaded(&mut self, threaded: bool) -> io::Result<()>;
+
+    /// Has the container's kernel take in what one burst sent as a batch (GRO), on the core of the worker that sends:
+    /// `cores[i]` for queue i. Called again after the link came up; undone when the attachment ends. Only with the
+    /// feature [`CONTAINER_GRO`], and while the link is up. `false` if somebody turned GRO off in the container since
+    /// the first call: it stays off then.
+    ///
+    /// # Errors
+    /// The container is as it was before the first call then.
+    fn merge_at_container(&mut self, cores: &[usize]) -> io::Result<bool>;
+
+    /// Whether it still does: the kernel forgets where its threads were to run when a link comes up, and the container
+    /// may set GRO itself. Reads a file per queue.
+    fn merges_at_container(&self) -> bool;
 }
 
 /// An attached interface.
@@ -159,6 +172,9 @@ pub trait PortFactory: Send {
 
 /// Name of the [`Feature`] behind [`Attachment::set_threaded`], which matters only where that is used.
 pub const THREADED_NAPI: &str = "threaded-napi";
+
+/// Name of the [`Feature`] behind [`Attachment::merge_at_container`].
+pub const CONTAINER_GRO: &str = "container-gro";
 
 /// A probed kernel feature.
 #[derive(Clone, Debug)]

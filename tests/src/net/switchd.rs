@@ -275,6 +275,10 @@ pub fn configuration(socket: &Path, keys: &str, body: &str) -> String {
     format!("[switch]\ncontrol_socket = \"{}\"\n{keys}\n{body}\n", socket.display())
 }
 
+/// A key of `[switch]` for tests that compare what leaves the switch frame by frame: a container that receives in
+/// batches merges TCP segments and lets unrelated frames overtake each other, as it may.
+pub const UNMERGED: &str = "container_gro = false\n";
+
 /// One bridge "pods" with these access ports.
 pub fn pods(ports: &[&str]) -> String {
     let port = |name: &&str| format!("[[port]]\ninterface = \"{name}\"\nbridge = \"pods\"\n");

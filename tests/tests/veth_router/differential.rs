@@ -16,6 +16,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tests::net::packets::{self, Ends, IP, icmp_of, ip_length};
 use tests::net::raw::RawSocket;
 use tests::net::router::{config, forward, gateway_mac, gateway_v4, gateway_v6, mac_text, net, v4, v6};
+use tests::net::switchd::UNMERGED;
 use tests::net::{Lab, Namespace, Switchd, full, report, stretched};
 
 use crate::listed::listed;
@@ -91,7 +92,7 @@ fn build_switch(lab: &Lab) -> Switchd {
         text += &format!("[[route]]\nto = \"10.{}.0.0/16\"\nvia = \"{host_v4}\"\n", 100 + number);
         text += &format!("[[route]]\nto = \"fd64:{number}::/32\"\nvia = \"{host_v6}\"\n");
     }
-    let switch = Switchd::start(lab, "workers = [0]", &text);
+    let switch = Switchd::start(lab, &format!("workers = [0]\n{UNMERGED}"), &text);
     for (subnet, name) in names.iter().enumerate() {
         switch.wait_state(name, PortState::Up);
         let number = subnet as u8 + 1;

@@ -118,6 +118,7 @@ fn detail(port: &PortStatus, out: &mut dyn Write) -> io::Result<()> {
                 on(port.flood_multicast)
             ),
         ),
+        ("container", container(port).to_owned()),
         ("fill frames", port.fill_frames.to_string()),
         ("kernel memory", format!("{} KiB", port.kernel_memory_bytes.div_ceil(1024))),
     ];
@@ -136,6 +137,15 @@ fn detail(port: &PortStatus, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  note: {}", printable(note))?;
     }
     Ok(())
+}
+
+/// How the container behind a port receives, if it is one.
+fn container(port: &PortStatus) -> &'static str {
+    match (&port.peer, port.container_gro) {
+        (_, true) => "receives in batches (GRO)",
+        (Some(_), false) => "receives frame by frame",
+        (None, false) => "-",
+    }
 }
 
 fn learning_counts(port: &PortStatus) -> String {

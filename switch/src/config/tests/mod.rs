@@ -48,7 +48,7 @@ fn the_demo_is_what_its_users_script_against() {
     assert_eq!(demo.ports, ["web0", "db0", "client0"].map(|interface| access(interface, "pods")));
     assert!(demo.fdb.is_empty());
     let golden = "[switch]\ncontrol_socket = \"/run/switchd/control.sock\"\nworkers = [1]\nframes = 16384\n\
-        poll = \"adaptive\"\nreceive_threads = false\nresume_latency_us = \"auto\"\nfdb_entries = 65536\n\
+        poll = \"adaptive\"\nreceive_threads = false\ncontainer_gro = true\nresume_latency_us = \"auto\"\nfdb_entries = 65536\n\
         state_dir = \"/var/lib/switchd\"\n\n[[bridge]]\nname = \"pods\"\nageing_seconds = 300\n";
     let port = "isolated = false\nlearning = true\nflood_unicast = true\nflood_broadcast = true\n\
         flood_multicast = true\nmac_limit = 0\n";
@@ -68,7 +68,7 @@ fn every_key_is_read() {
     assert_eq!(config.bridge("management").unwrap().ageing_seconds, 3600);
     assert_eq!(config.fdb, [StaticEntry { sticky: true, ..entry(1, "blue", "router0") }]);
     let text = "[switch]\ncontrol_socket = \"/tmp/s\"\ncontrol_group = \"net\"\nworkers = [1, 0]\nframes = 0x1_000\n\
-        poll = \"spin\"\nreceive_threads = true\nresume_latency_us = 0\nfdb_entries = 7\n\
+        poll = \"spin\"\nreceive_threads = true\ncontainer_gro = false\nresume_latency_us = 0\nfdb_entries = 7\n\
         state_dir = \"/s\"\n[[bridge]]\nname = \"b\"\n\
         [[port]]\ninterface = \"p\"\nbridge = \"b\"\nflood_broadcast = false\nflood_multicast = false\n";
     let config = parse(text);
@@ -79,6 +79,7 @@ fn every_key_is_read() {
         frames: 4096,
         poll: PollMode::Spin,
         receive_threads: true,
+        container_gro: false,
         resume_latency_us: ResumeLatency::Us(0),
         fdb_entries: 7,
         state_dir: "/s".into(),

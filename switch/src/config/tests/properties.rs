@@ -129,6 +129,7 @@ fn switch() -> impl Strategy<Value = SwitchConfig> {
                     workers: workers.into_iter().rev().collect(),
                     frames,
                     receive_threads: spin,
+                    container_gro: !spin,
                     resume_latency_us,
                     poll: if spin { PollMode::Spin } else { PollMode::Adaptive },
                     fdb_entries,

@@ -348,6 +348,134 @@ fn receive_work_is_left_alone_unless_asked() {
     bench.end();
 }
 
+/// One port of two queues on workers that run on cores 5 and 3.
+fn with_containers(setting: &str, lab: Lab) -> Bench {
+    let text = format!("[switch]\nworkers = [5, 3]\nframes = {FRAMES_DEFAULT}\n{setting}\n{THREE}");
+    let bench = Bench::in_lab(&text, &[5, 3], Arc::new(Mutex::new(lab)));
+    bench.lab().queues.insert("a".to_string(), 2);
+    bench
+}
+
+#[test]
+fn containers_receive_in_batches_on_the_cores_of_their_workers() {
+    let mut bench = with_containers("", Lab::default());
+    bench.up(1, "a");
+    bench.up(2, "b");
+    let ([a, b], one) = (["a", "b"].map(str::to_string), vec![5]);
+    assert_eq!(bench.lab().merged, [(a.clone(), vec![5, 3]), (b, one)]);
+    assert!(bench.port("a").container_gro);
+    // Down, there is nothing to set; up again, the kernel has made the threads anew.
+    bench.lab().merged.clear();
+    bench.event(link(1, "a", false));
+    bench.settle();
+    bench.lab().merging.clear();
+    bench.event(link(1, "a", true));
+    bench.settle();
+    assert_eq!(bench.lab().merged, [], "a link that flaps costs little: once a second at most");
+    assert!(!bench.port("a").container_gro);
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.lab().merged, [(a, vec![5, 3])]);
+    assert!(bench.port("a").container_gro);
+    bench.end();
+}
+
+#[test]
+fn what_the_kernel_forgot_is_set_again() {
+    let mut bench = with_containers("", Lab::default());
+    bench.up(1, "a");
+    bench.wait(Duration::from_secs(1));
+    bench.lab().merged.clear();
+    // Down and up between two looks.
+    bench.lab().merging.clear();
+    bench.event(link(1, "a", false));
+    bench.event(link(1, "a", true));
+    bench.settle();
+    assert_eq!(bench.lab().merged.len(), 1);
+    // Nothing is to be seen on this side when a container sets GRO itself.
+    bench.lab().merging.clear();
+    bench.wait(Duration::from_secs(11));
+    assert_eq!(bench.lab().merged.len(), 2);
+    bench.wait(Duration::from_secs(11));
+    assert_eq!(bench.lab().merged.len(), 2, "nothing to do");
+    // It turned GRO off: that is its right.
+    bench.lab().merging.clear();
+    bench.lab().declining.push("a".to_string());
+    bench.wait(Duration::from_secs(30));
+    assert_eq!(bench.lab().merged.len(), 3);
+    let port = bench.port("a");
+    let note = "its container receives frame by frame (GRO was turned off there)".to_string();
+    assert_eq!((port.container_gro, port.notes.last()), (false, Some(&note)));
+    bench.end();
+}
+
+#[test]
+fn many_containers_are_asked_one_per_turn() {
+    let mut bench = with_containers("", Lab::default());
+    for (ifindex, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.up(ifindex, name);
+    }
+    bench.wait(Duration::from_secs(1));
+    for up in [false, true] {
+        bench.lab().merging.clear();
+        bench.lab().merged.clear();
+        for (ifindex, name) in [(1, "a"), (2, "b"), (3, "c")] {
+            bench.event(link(ifindex, name, up));
+        }
+        bench.control.turn(bench.now);
+    }
+    assert_eq!(bench.lab().merged.len(), 1);
+    assert!(bench.control.turn(bench.now) <= bench.now, "it wants to go on at once");
+    assert_eq!(bench.lab().merged.len(), 2);
+    bench.end();
+}
+
+#[test]
+fn a_container_that_is_down_is_asked_once_it_is_up() {
+    let mut bench = with_containers("", Lab::default());
+    bench.event(link(1, "a", false));
+    bench.settle();
+    assert_eq!((bench.port("a").state, bench.lab().merged.len()), (PortState::Down, 0));
+    assert!(!bench.port("a").container_gro);
+    bench.event(link(1, "a", true));
+    bench.settle();
+    assert_eq!(bench.lab().merged.len(), 1);
+    assert!(bench.port("a").container_gro);
+    bench.end();
+}
+
+#[test]
+fn containers_receive_frame_by_frame_where_told_or_where_the_kernel_preempts() {
+    let preempting = Lab { preempts: true, ..Lab::default() };
+    for (setting, lab) in [("container_gro = false", Lab::default()), ("", preempting)] {
+        let mut bench = with_containers(setting, lab);
+        bench.up(1, "a");
+        bench.event(link(1, "a", false));
+        bench.settle();
+        bench.up(1, "a");
+        assert_eq!(bench.lab().merged, [], "{setting:?}");
+        let port = bench.port("a");
+        assert_eq!((port.notes, port.container_gro), (vec!["a note".to_string()], false));
+        bench.end();
+    }
+}
+
+#[test]
+fn a_container_that_cannot_receive_in_batches_says_why() {
+    let mut bench = with_containers("", Lab { unmergeable: vec!["a".to_string()], ..Lab::default() });
+    bench.up(1, "a");
+    assert_eq!(bench.port("a").notes, ["a note", "its container receives frame by frame (no thread)"]);
+    bench.wait(Duration::from_secs(30));
+    assert_eq!(bench.lab().merged.len(), 3, "tried three times");
+    // What failed once may succeed when the link comes up again.
+    bench.lab().unmergeable.clear();
+    bench.event(link(1, "a", false));
+    bench.settle();
+    bench.up(1, "a");
+    let port = bench.port("a");
+    assert_eq!((port.notes, port.container_gro), (vec!["a note".to_string()], true));
+    bench.end();
+}
+
 #[test]
 fn a_thousand_lives_leave_nothing_behind() {
     let mut bench = three(2);

@@ -6,7 +6,7 @@ mod router;
 mod scale;
 mod socket;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,8 @@ use crate::ids::Mac;
 use crate::limits::{FRAMES_DEFAULT, FRAMES_MIN};
 use crate::port::mem::{MemPort, Wire};
 use crate::port::{
-    AttachReport, Attachment, Feature, Frame, FramePool, Frames, OpenError, Opened, Port, PortError, PortFactory,
-    PortSpec, Service, SharedPool,
+    AttachReport, Attachment, CONTAINER_GRO, Feature, Frame, FramePool, Frames, OpenError, Opened, Port, PortError,
+    PortFactory, PortSpec, Service, SharedPool,
 };
 use crate::table::fdb::Fdb;
 use crate::worker::{Shared, Worker};
@@ -46,6 +46,16 @@ struct Lab {
     patient: HashMap<String, usize>,
     /// Receive work moved: interface and where to.
     threaded: Vec<(String, bool)>,
+    /// Containers asked to receive in batches: interface and the queues' cores.
+    merged: Vec<(String, Vec<usize>)>,
+    /// Those that do it, as far as the kernel did not forget.
+    merging: HashSet<String>,
+    /// The kernel preempts system calls.
+    preempts: bool,
+    /// Interfaces whose containers do not want to.
+    declining: Vec<String>,
+    /// Interfaces whose containers cannot.
+    unmergeable: Vec<String>,
     /// Frames in the fill ring, by interface (of the queue serviced last).
     filled: HashMap<String, usize>,
     attached: usize,
@@ -93,12 +103,15 @@ impl PortFactory for LabFactory {
         let queues = wires.iter().map(port).collect();
         lab.wires.insert(name.clone(), wires);
         lab.attached += 1;
-        let report = AttachReport { queues: count, notes: vec![format!("{name}: a note")], ..AttachReport::default() };
+        let peer = Some(format!("eth0 in namespace {name}"));
+        let report =
+            AttachReport { peer, queues: count, notes: vec![format!("{name}: a note")], ..AttachReport::default() };
         Ok(Opened { queues, attachment: Box::new(LabAttachment(name, Arc::clone(&self.0))), report })
     }
 
     fn features(&self) -> Vec<Feature> {
-        vec![Feature { name: "teleport", present: false, without: "frames take the wire" }]
+        let merges = Feature { name: CONTAINER_GRO, present: !lock(&self.0).preempts, without: "frame by frame" };
+        vec![Feature { name: "teleport", present: false, without: "frames take the wire" }, merges]
     }
 }
 
@@ -108,6 +121,23 @@ impl Attachment for LabAttachment {
     fn set_threaded(&mut self, threaded: bool) -> io::Result<()> {
         lock(&self.1).threaded.push((self.0.clone(), threaded));
         Ok(())
+    }
+
+    fn merge_at_container(&mut self, cores: &[usize]) -> io::Result<bool> {
+        let mut lab = lock(&self.1);
+        lab.merged.push((self.0.clone(), cores.to_vec()));
+        if lab.unmergeable.contains(&self.0) {
+            return Err(io::Error::other("no thread"));
+        }
+        if lab.declining.contains(&self.0) {
+            return Ok(false);
+        }
+        lab.merging.insert(self.0.clone());
+        Ok(true)
+    }
+
+    fn merges_at_container(&self) -> bool {
+        lock(&self.1).merging.contains(&self.0)
     }
 }
 
@@ -181,12 +211,17 @@ impl Bench {
     fn new(text: &str, workers: usize) -> Bench {
         let cores: Vec<usize> = (0..workers).collect();
         let text = format!("[switch]\nworkers = {cores:?}\nframes = {FRAMES_DEFAULT}\n{text}");
-        let config = Config::parse("test.toml", &text, &cores).unwrap();
+        Bench::in_lab(&text, &cores, SharedLab::default())
+    }
+
+    /// The same with a whole configuration, in a world with something in it.
+    fn in_lab(text: &str, cores: &[usize], lab: SharedLab) -> Bench {
+        let workers = cores.len();
+        let config = Config::parse("test.toml", text, cores).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), &text).unwrap();
+        std::fs::write(file.path(), text).unwrap();
         let pool = SharedPool::heap(config.switch.frames.max(FRAMES_MIN));
         let shared = Shared::new(workers, Arc::clone(&pool), Arc::new(Fdb::new(config.switch.fdb_entries, 7))).unwrap();
-        let lab = SharedLab::default();
         lock(&lab).events.extend([LinkEvent::DumpBegins, LinkEvent::DumpEnds]);
         let epoch = Instant::now();
         let control = Control::new(Parts {

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ethtool::Device;
+use super::gro;
 use super::napi::{self, Napi};
 use super::netlink::{self, Link};
 use super::peer::{self, PeerEnd};
 use super::program::{self, Program};
 use super::socket::AfxdpPort;
 use super::umem::{self, Memory};
-use super::{StartError, features};
+use super::{StartError, features, gro_probe};
 use crate::limits::{FRAME_ROOM, QUEUES_MAX, RING_SIZE};
 use crate::port::{
     AttachReport, Attachment, Feature, FramePool, OpenError, Opened, Port, PortFactory, PortSpec, SharedPool,
@@ -54,8 +55,9 @@ impl AfxdpFactory {
         let program = Program::load(created.multi_buffer).map_err(|error| StartError::Program(error.to_string()))?;
         let multi_buffer = created.multi_buffer && program.frags;
         let free_cores = napi::free_cores(worker_cores);
-        let features = features::probe(created.probe_fd, multi_buffer, free_cores.len());
         let shared = SharedPool::new(created.region, created.frames);
+        let trial = gro_probe::attempt(&created.memory, &shared, worker_cores.first().copied().unwrap_or(0));
+        let features = features::probe(created.probe_fd, multi_buffer, free_cores.len(), &trial);
         let factory = AfxdpFactory {
             memory: created.memory,
             pool: FramePool::new(Arc::clone(&shared)),
@@ -137,7 +139,8 @@ impl PortFactory for AfxdpFactory {
         };
         let changed = self.prepare_peer(&link, &mut report);
         let threads = Threads { interface: link.name.clone(), cores: self.free_cores.clone(), napi: None };
-        let attachment = AfxdpAttachment { threads, link: Some(attached), ifindex: link.ifindex, changed };
+        let attachment =
+            AfxdpAttachment { threads, link: Some(attached), ifindex: link.ifindex, changed, merged: None };
         let ports = std::mem::take(&mut sockets.ports);
         let queues = ports.into_iter().map(|port| Box::new(port) as Box<dyn Port>).collect();
         Ok(Opened { queues, attachment: Box::new(attachment), report })
@@ -169,18 +172,34 @@ struct AfxdpAttachment {
     ifindex: u32,
     /// Offloads of the far end that were switched, and what they were.
     changed: Vec<(&'static str, bool)>,
+    merged: Option<gro::Merged>,
+}
+
+impl AfxdpAttachment {
+    /// The interface as it is now; an error if a namesake took its place.
+    fn link(&self) -> io::Result<Link> {
+        let link = netlink::link_by_name(&self.threads.interface)?;
+        if link.ifindex == self.ifindex { Ok(link) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
 }
 
 impl Attachment for AfxdpAttachment {
     fn set_threaded(&mut self, threaded: bool) -> io::Result<()> {
         if self.threads.napi.is_none() {
-            // A namesake may have taken the name meanwhile.
-            if netlink::link_by_name(&self.threads.interface)?.ifindex != self.ifindex {
-                return Err(io::ErrorKind::NotFound.into());
-            }
+            self.link()?;
             self.threads.napi = Some(Napi::open(&self.threads.interface, &self.threads.cores)?);
         }
         self.threads.napi.as_ref().map_or(Ok(()), |napi| napi.set(threaded))
+    }
+
+    fn merge_at_container(&mut self, cores: &[usize]) -> io::Result<bool> {
+        let link = self.link()?;
+        self.merged = Some(gro::merge(&link, cores, self.merged.take())?);
+        Ok(self.merges_at_container())
+    }
+
+    fn merges_at_container(&self) -> bool {
+        self.merged.as_ref().is_some_and(gro::Merged::holds)
     }
 }
 
@@ -198,11 +217,17 @@ impl Drop for AfxdpAttachment {
             napi.restore();
         }
         drop(self.link.take());
-        if self.changed.is_empty() {
+        if self.changed.is_empty() && self.merged.is_none() {
             return;
         }
         let Ok(link) = netlink::link_by_index(self.ifindex) else { return };
         let changed = std::mem::take(&mut self.changed);
+        if let Some(merged) = self.merged.take() {
+            gro::undo(&link, &merged);
+        }
+        if changed.is_empty() {
+            return;
+        }
         let _ = peer::visit(&link, |end| {
             let Ok(device) = Device::open(&end.link.name) else { return };
             for (offload, was) in changed {

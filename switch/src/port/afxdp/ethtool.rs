@@ -78,6 +78,11 @@ impl Device {
         Ok((answer & ETHTOOL_F_UNSUPPORTED == 0).then_some(bit.active))
     }
 
+    /// Whether the interface's kernel knows a feature of this name.
+    pub(super) fn has_feature(&self, name: &str) -> io::Result<bool> {
+        Ok(self.feature_names()?.iter().any(|known| known == name))
+    }
+
     fn feature_names(&self) -> io::Result<Vec<String>> {
         // cmd, reserved, 64-bit mask of string sets, length of the one set.
         let mut info = [ETHTOOL_GSSET_INFO, 0, 0, 0, 0];

@@ -7,13 +7,15 @@ use std::os::fd::RawFd;
 use std::path::Path;
 
 use super::StartError;
+use super::gro_probe::Trial;
 use crate::limits::RING_SIZE;
-use crate::port::{Feature, THREADED_NAPI};
+use crate::port::{CONTAINER_GRO, Feature, THREADED_NAPI};
 
 /// `XDP_MAX_TX_SKB_BUDGET` of linux/if_xdp.h: frames sent per system call, 32 unless set.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
-/// Frames sent per system call where that can be set: several bursts, so that one call empties the ring.
-const TX_BUDGET: u32 = 512;
+/// Chunks sent per system call where that can be set: several bursts. A container that receives in batches takes in
+/// what one call sent when the call is over, from a queue of 256 packets (`VETH_RING_SIZE`, drivers/net/veth.c).
+const TX_BUDGET: u32 = 256;
 /// Bytes of frames in flight per socket. The default of 208 KiB stops at about 92 small frames; this lets the
 /// whole transmit ring be in flight.
 const SEND_BUFFER: libc::c_int = 4 << 20;
@@ -84,7 +86,7 @@ pub(super) fn tune(socket: RawFd) {
 }
 
 /// Probes everything, with a bound socket to try options on.
-pub(super) fn probe(socket: RawFd, multi_buffer: bool, free_cores: usize) -> Vec<Feature> {
+pub(super) fn probe(socket: RawFd, multi_buffer: bool, free_cores: usize, trial: &Trial) -> Vec<Feature> {
     let rights = effective_rights();
     let sys_admin = rights >> CAP_SYS_ADMIN & 1 == 1;
     vec![
@@ -107,6 +109,19 @@ pub(super) fn probe(socket: RawFd, multi_buffer: bool, free_cores: usize) -> Vec
             name: THREADED_NAPI,
             present: Path::new("/sys/class/net/lo/threaded").exists() && free_cores > 0,
             without: "the sender's core does the kernel's receive work (needs kernel 5.12 and a core without worker)",
+        },
+        Feature {
+            name: CONTAINER_GRO,
+            present: matches!(trial, Trial::Batches),
+            without: match trial {
+                Trial::Preempts => {
+                    "containers receive frame by frame: this kernel preempts system calls (boot it with preempt=none)"
+                }
+                _ => {
+                    "containers receive frame by frame: their receive threads could not be tried (needs CAP_SYS_ADMIN, \
+                     CAP_SYS_NICE and the host's process namespace)"
+                }
+            },
         },
         Feature {
             name: "enter-namespaces",

@@ -9,7 +9,8 @@
 //! | `program` | the XDP program, its maps, attaching |
 //! | `attach` | opening an interface: all of the above and below in order, and undoing it |
 //! | `peer`, `netlink`, `ethtool` | the far end of a veth and its offloads |
-//! | `napi` | which core does the kernel's receive work |
+//! | `napi` | which core does the kernel's receive work of a port |
+//! | `gro`, `gro_probe`, `netdev` | the container's receive work in batches, where the kernel is made for it |
 //! | `features` | what the kernel and our rights allow |
 //! | `pages` | huge pages for the forwarding database and large routing tables |
 //!
@@ -22,8 +23,11 @@ mod attach;
 mod depth;
 mod ethtool;
 mod features;
+mod gro;
+mod gro_probe;
 mod held;
 mod napi;
+mod netdev;
 mod netlink;
 mod pages;
 mod peer;

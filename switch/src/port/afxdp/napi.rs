@@ -15,12 +15,15 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::{netdev, netlink};
+
 /// Longest kernel thread name that old kernels show (`TASK_COMM_LEN` without its zero).
 const COMM_LEN: usize = 15;
 
 /// The `threaded` attribute of one interface, open.
 pub(super) struct Napi {
     interface: String,
+    ifindex: u32,
     attribute: File,
     /// The setting that was found, with its newline.
     found: Vec<u8>,
@@ -35,7 +38,8 @@ impl Napi {
         let mut found = vec![0; 8];
         let length = attribute.read_at(&mut found, 0)?;
         found.truncate(length);
-        Ok(Napi { interface: interface.to_string(), attribute, found, cores: cores.to_vec() })
+        let ifindex = netlink::link_by_name(interface)?.ifindex;
+        Ok(Napi { interface: interface.to_string(), ifindex, attribute, found, cores: cores.to_vec() })
     }
 
     /// Puts back what was found, if it is something else now. The interface may be gone, which is as good.
@@ -60,10 +64,12 @@ impl Napi {
         let before: HashSet<i32> = threads_of(&self.interface).into_iter().collect();
         self.attribute.write_all_at(b"1\n", 0)?;
         let after = threads_of(&self.interface);
-        // Threads of a namesake in another namespace were there before. If none is new, ours was kept from an
-        // earlier time, and cannot be told from a namesake's: pinning those as well does no harm.
+        let told = netdev::receive_threads(self.ifindex).unwrap_or_default();
+        let told: Vec<i32> = told.into_iter().filter(|thread| after.contains(thread)).collect();
+        // Where the kernel does not tell: threads of a namesake in another namespace were there before. If none is new,
+        // ours was kept from an earlier time, and cannot be told from a namesake's: those are pinned as well.
         let fresh: Vec<i32> = after.iter().copied().filter(|thread| !before.contains(thread)).collect();
-        let ours = if fresh.is_empty() { after } else { fresh };
+        let ours = [told, fresh].into_iter().find(|threads| !threads.is_empty()).unwrap_or(after);
         let pinned = if ours.is_empty() {
             Err(io::Error::other("its kernel thread is not in /proc: run switchd in the host's process namespace"))
         } else {
@@ -85,7 +91,7 @@ pub(super) fn open_attribute(interface: &str, attribute: &str) -> io::Result<Fil
         Ok(root) => root,
         Err(_) => {
             let shown = fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?;
-            let wanted = super::netlink::link_by_name(interface)?.ifindex;
+            let wanted = netlink::link_by_name(interface)?.ifindex;
             if shown.trim().parse() != Ok(wanted) {
                 return Err(io::Error::other("/sys shows another network namespace"));
             }
@@ -131,7 +137,7 @@ fn threads_of(interface: &str) -> Vec<i32> {
 }
 
 /// True for `napi/<interface>-<id>`, also when it was cut off as kernels before 5.17 do.
-fn is_napi_thread(name: &str, interface: &str) -> bool {
+pub(super) fn is_napi_thread(name: &str, interface: &str) -> bool {
     let Some(rest) = name.strip_prefix("napi/") else { return false };
     match rest.strip_prefix(interface).and_then(|rest| rest.strip_prefix('-')) {
         Some(id) => id.bytes().all(|byte| byte.is_ascii_digit()),
@@ -139,11 +145,11 @@ fn is_napi_thread(name: &str, interface: &str) -> bool {
     }
 }
 
-fn pin(thread: i32, cores: &[usize]) -> io::Result<()> {
+/// Lets a thread, the calling one if it is 0, run on these cores only.
+pub(super) fn pin(thread: i32, cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cores.iter().filter(|&&core| core < CpuSet::MAX_CPU).for_each(|&core| set.set(core));
-    let thread = Pid::from_raw(thread).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
-    Ok(sched_setaffinity(Some(thread), &set)?)
+    Ok(sched_setaffinity(Pid::from_raw(thread), &set)?)
 }
 
 /// Cores that are online and not in `taken`.

@@ -6,9 +6,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -40,6 +42,35 @@ pub(super) fn link_by_index(ifindex: u32) -> io::Result<Link> {
     let mut message = LinkMessage::default();
     message.header.index = ifindex;
     ask_link(message)
+}
+
+/// Makes a veth pair, both ends up.
+pub(super) fn add_veth(name: &str, peer: &str) -> io::Result<()> {
+    let end = |name: &str| {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_string()));
+        message
+    };
+    let mut pair = end(name);
+    let far = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(end(peer))));
+    pair.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), far]));
+    order(RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL)?;
+    // Not before both ends exist.
+    [name, peer].into_iter().try_for_each(|name| {
+        let mut message = end(name);
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        order(RouteNetlinkMessage::SetLink(message), 0)
+    })
+}
+
+/// Has the kernel do something.
+fn order(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    match converse(&open()?, message, NLM_F_REQUEST | NLM_F_ACK | flags)? {
+        NetlinkPayload::Error(answer) if answer.code.is_none() => Ok(()),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        other => Err(io::Error::other(format!("unexpected netlink message: {other:?}"))),
+    }
 }
 
 /// Asks for the numbers of many namespaces over one socket.
@@ -77,19 +108,27 @@ fn open() -> io::Result<Socket> {
 }
 
 fn ask(socket: &Socket, question: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+    match converse(socket, question, NLM_F_REQUEST)? {
+        NetlinkPayload::InnerMessage(inner) => Ok(inner),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        other => Err(io::Error::other(format!("unexpected netlink message: {other:?}"))),
+    }
+}
+
+fn converse(
+    socket: &Socket,
+    question: RouteNetlinkMessage,
+    flags: u16,
+) -> io::Result<NetlinkPayload<RouteNetlinkMessage>> {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
+    header.flags = flags;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
     let (answer, _) = socket.recv_from_full()?;
-    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?.payload {
-        NetlinkPayload::InnerMessage(inner) => Ok(inner),
-        NetlinkPayload::Error(error) => Err(error.to_io()),
-        other => Err(io::Error::other(format!("unexpected netlink message: {other:?}"))),
-    }
+    Ok(NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?.payload)
 }
 
 fn parse_nsid(message: &NsidMessage) -> Option<i32> {
