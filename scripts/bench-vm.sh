@@ -98,7 +98,7 @@ run_machine() {
   # timeout passes a signal on to qemu, and gets one when this script is killed.
   setpriv --pdeathsig TERM timeout --kill-after=10 "$limit" qemu-system-x86_64 "${machine[@]}" -smp "$cpus" -m "$memory" \
     -kernel "$kernel" -initrd $vm/initramfs.gz \
-    -append "console=ttyS0 quiet panic=-1 oops=panic mitigations=off $arguments repo=$PWD modules=$modules" \
+    -append "console=ttyS0 quiet panic=-1 oops=panic mitigations=off $arguments ${VM_ARGUMENTS:-} repo=$PWD modules=$modules" \
     -nodefaults -no-user-config -display none -monitor none -no-reboot -serial file:$vm/serial.log \
     -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
     </dev/null >$vm/qemu.log 2>&1 &
