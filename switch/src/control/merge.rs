@@ -31,6 +31,8 @@ enum State {
     #[default]
     NotAsked,
     Yes,
+    /// Somebody turned GRO off there.
+    Declined,
     /// Why not.
     No(String),
 }
@@ -45,6 +47,7 @@ impl Merge {
     pub fn note(&self) -> Option<String> {
         match &self.state {
             State::No(why) => Some(format!("its container receives frame by frame ({why})")),
+            State::Declined => Some("its container receives frame by frame (GRO was turned off there)".to_string()),
             State::NotAsked | State::Yes => None,
         }
     }
@@ -68,12 +71,15 @@ impl Control {
         }
         if now >= self.merge_check {
             self.merge_check = now + CHECK;
-            attached(&mut self.ports).filter(|port| port.merge.is_done()).for_each(|port| {
+            // Whoever declined may have changed his mind.
+            let asked = |port: &&mut Attached| matches!(port.merge.state, State::Yes | State::Declined);
+            attached(&mut self.ports).filter(asked).for_each(|port| {
                 port.merge.look(true, port.attachment.merges_at_container(), now);
             });
         }
         let due = attached(&mut self.ports).find(|port| port.merge.due.is_some_and(|due| now >= due));
-        if let Some(port) = due {
+        // The far end of a port may be a port to come, which receives by itself.
+        if let Some(port) = due.filter(|_| !self.look) {
             ask(port, &self.config.switch.workers, now);
         }
         let next = attached(&mut self.ports).filter_map(|port| port.merge.due).min();
@@ -101,7 +107,7 @@ fn ask(port: &mut Attached, workers: &[usize], now: Instant) {
     port.merge.due = None;
     match port.attachment.merge_at_container(&cores) {
         Ok(true) => port.merge.state = State::Yes,
-        Ok(false) => port.merge.state = State::No("GRO was turned off there".to_string()),
+        Ok(false) => port.merge.state = State::Declined,
         Err(error) => {
             port.merge.tries = port.merge.tries.saturating_sub(1);
             port.merge.due = (port.merge.tries > 0).then(|| now + PAUSE);

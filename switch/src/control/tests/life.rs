@@ -400,11 +400,15 @@ fn what_the_kernel_forgot_is_set_again() {
     // It turned GRO off: that is its right.
     bench.lab().merging.clear();
     bench.lab().declining.push("a".to_string());
-    bench.wait(Duration::from_secs(30));
+    bench.wait(Duration::from_secs(11));
     assert_eq!(bench.lab().merged.len(), 3);
     let port = bench.port("a");
     let note = "its container receives frame by frame (GRO was turned off there)".to_string();
     assert_eq!((port.container_gro, port.notes.last()), (false, Some(&note)));
+    // And to turn it on again.
+    bench.lab().declining.clear();
+    bench.wait(Duration::from_secs(11));
+    assert!(bench.port("a").container_gro);
     bench.end();
 }
 

@@ -194,12 +194,11 @@ impl Attachment for AfxdpAttachment {
 
     fn merge_at_container(&mut self, cores: &[usize]) -> io::Result<bool> {
         let link = self.link()?;
-        self.merged = Some(gro::merge(&link, cores, self.merged.take())?);
-        Ok(self.merges_at_container())
+        gro::merge(&link, cores, &mut self.merged)
     }
 
     fn merges_at_container(&self) -> bool {
-        self.merged.as_ref().is_some_and(gro::Merged::holds)
+        self.merged.as_ref().is_some_and(|merged| merged.holds(&self.threads.interface))
     }
 }
 
@@ -223,7 +222,7 @@ impl Drop for AfxdpAttachment {
         let Ok(link) = netlink::link_by_index(self.ifindex) else { return };
         let changed = std::mem::take(&mut self.changed);
         if let Some(merged) = self.merged.take() {
-            gro::undo(&link, &merged);
+            let _ = gro::undo(&link, &merged);
         }
         if changed.is_empty() {
             return;

@@ -78,9 +78,11 @@ impl Device {
         Ok((answer & ETHTOOL_F_UNSUPPORTED == 0).then_some(bit.active))
     }
 
-    /// Whether the interface's kernel knows a feature of this name.
-    pub(super) fn has_feature(&self, name: &str) -> io::Result<bool> {
-        Ok(self.feature_names()?.iter().any(|known| known == name))
+    /// Whether feature `name` is on; `None` if the kernel does not know it.
+    pub(super) fn is_active(&self, name: &str) -> io::Result<Option<bool>> {
+        let names = self.feature_names()?;
+        let Some(index) = names.iter().position(|known| known == name) else { return Ok(None) };
+        Ok(Some(self.feature(index, names.len())?.active))
     }
 
     fn feature_names(&self) -> io::Result<Vec<String>> {
@@ -181,6 +183,8 @@ mod tests {
         assert_eq!(lo.rx_queues().unwrap(), 1);
         assert!(lo.feature_names().unwrap().iter().any(|name| name == "tx-vlan-hw-insert"));
         assert_eq!(lo.set_feature("no-such-feature", true).unwrap(), None);
+        assert_eq!(lo.is_active("no-such-feature").unwrap(), None);
+        assert_eq!(lo.is_active("loopback").unwrap(), Some(true));
         assert!(Device::open("an-interface-name-too-long").is_err());
     }
 }

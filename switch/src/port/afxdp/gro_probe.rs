@@ -43,8 +43,8 @@ pub(super) fn attempt(memory: &Memory, shared: &Arc<SharedPool>, core: usize) ->
     tracing::debug!("times that {FRAMES} frames woke a container's receive thread: {counted:?}");
     match counted {
         Ok(count) if (1..=WAKE_UPS_MAX).contains(&count) => Trial::Batches,
-        Ok(_) => Trial::Preempts,
-        Err(_) => Trial::Failed,
+        Ok(count) if count > 0 => Trial::Preempts,
+        _ => Trial::Failed,
     }
 }
 
@@ -61,8 +61,9 @@ fn wake_ups(memory: &Memory, shared: &Arc<SharedPool>, core: usize) -> io::Resul
     napi::pin(0, &[core])?;
     let end = PeerEnd { link: netlink::link_by_name(&far)?, label: far };
     gro::disable_segmentation(&Device::open(&near)?, &mut Vec::new())?;
-    let threads = gro::enable(&end, &[core], None, false)?.threads;
-    let thread = *threads.first().ok_or(io::ErrorKind::NotFound)?;
+    let mut merged = gro::Merged::default();
+    gro::enable(&end, &[core], &mut merged, false)?;
+    let thread = *merged.threads.first().ok_or(io::ErrorKind::NotFound)?;
     let queues = umem::bind_patiently(&memory.umem, &near, 0, umem::BUSY_WAIT)?;
     features::tune(queues.tx.fd().as_raw_fd());
     let mut port = AfxdpPort::new(queues, memory.clone(), Arc::clone(shared), 0, false);

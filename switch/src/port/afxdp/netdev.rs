@@ -77,7 +77,7 @@ impl NetlinkDeserializable for Generic {
 /// The receive threads of interface `ifindex` in the order of its queues, as process ids of the host.
 ///
 /// # Errors
-/// `NotFound` where the kernel has no such family.
+/// `NotFound` where the kernel has no such family, or the family does not know that yet.
 pub(super) fn receive_threads(ifindex: u32) -> io::Result<Vec<i32>> {
     let mut socket = Socket::new(NETLINK_GENERIC)?;
     socket.bind_auto()?;
@@ -87,7 +87,11 @@ pub(super) fn receive_threads(ifindex: u32) -> io::Result<Vec<i32>> {
     let family = known.iter().find_map(|answer| answer.value(CTRL_ATTR_FAMILY_ID));
     let family = family.and_then(|id| u16::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
     let of = DefaultNla::new(NETDEV_A_NAPI_IFINDEX, ifindex.to_ne_bytes().to_vec());
-    let napis = ask(&socket, Generic::new(family, NETDEV_CMD_NAPI_GET, of), NLM_F_DUMP)?;
+    let napis = ask(&socket, Generic::new(family, NETDEV_CMD_NAPI_GET, of), NLM_F_DUMP);
+    let napis = napis.map_err(|error| match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => io::ErrorKind::NotFound.into(),
+        _ => error,
+    })?;
     // Numbers are given in the order of the queues.
     let mut threads: Vec<(u32, i32)> = napis
         .iter()
@@ -118,6 +122,7 @@ fn ask(socket: &Socket, question: Generic, flags: u16) -> io::Result<Vec<Generic
             match message.payload {
                 NetlinkPayload::InnerMessage(answer) => answers.push(answer),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::Done(done) if done.code < 0 => return Err(io::Error::from_raw_os_error(-done.code)),
                 NetlinkPayload::Done(_) => return Ok(answers),
                 _ => {}
             }
