@@ -80,6 +80,18 @@ skip() {
   skipped=$((skipped + 1))
 }
 
+# What the tests that failed in a step's log said: its panics, each with the lines up to the runner's next word. Those
+# of threads without a name may be any test's; those of tests that passed are meant.
+panics_in() {
+  awk '
+    FNR == NR { if (/^test .* FAILED$/) name[$2]; if (listed && /^    [^ ]+$/) name[$1]; if (/^failures:$/) listed = 1
+      if (/^test result:/) listed = 0; next }
+    match($0, /thread \047[^\047]*\047.* panicked at /) { split(substr($0, RSTART), part, "\047")
+      shown = (part[2] in name || part[2] == "<unnamed>") ? 40 : 0; $0 = substr($0, RSTART) }
+    /^(note: run with|test |FAILED$|---- |failures:$)/ { shown = 0 }
+    shown-- > 0' "$1" "$1"
+}
+
 # fail NAME: counts a step that failed without a count of its own.
 fail() {
   broken+=("$1")
@@ -214,6 +226,11 @@ if [[ -s $logs/skips ]]; then
   printf '\nNot run here:\n'
   cat "$logs/skips"
 fi
+for step in "${broken[@]}"; do
+  [[ -f $logs/$step ]] || continue
+  printf '\nSaid by what failed in %s:\n' "$step"
+  panics_in "$logs/$step"
+done
 if ((${#broken[@]})); then printf '\nFailed steps: %s\n' "${broken[*]}"; fi
 printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 ((failed == 0))
