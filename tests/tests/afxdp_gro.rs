@@ -126,14 +126,15 @@ fn the_container_receives_on_its_workers_core_until_the_port_is_detached() {
         // Whoever turns GRO off in the container is left in peace, until it is on again.
         net.run("gro", &["ethtool", "-K", "merged0", "gro", "off"]);
         assert!(!attached.merges_at_container() && !attached.merge_at_container(&[0]).unwrap());
-        assert_eq!(state(), [false, false, false]);
+        assert_eq!((state(), threads("merged0").len()), ([false, true, false], 0));
         net.run("gro", &["ethtool", "-K", "merged0", "gro", "on"]);
-        assert!(threads("merged0").is_empty() && !attached.merges_at_container());
+        assert!(!attached.merges_at_container());
         assert!(attached.merge_at_container(&[0]).unwrap());
         check("0");
+        net.run("gro", &["ethtool", "-K", "merged0", "gro", "off"]);
+        assert!(!attached.merge_at_container(&[0]).unwrap());
         drop(attached);
-        assert_eq!(state(), AS_FOUND);
-        assert!(threads("merged0").is_empty());
+        assert_eq!((state(), threads("merged0").len()), (AS_FOUND, 0));
         shared.reclaim(port.close());
     });
 }

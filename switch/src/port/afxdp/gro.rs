@@ -110,11 +110,10 @@ pub(super) fn enable(end: &PeerEnd, cores: &[usize], merged: &mut Merged, untouc
     let was_threaded = is_set(&threaded)?;
     let gro = device.is_active(GRO)?.unwrap_or(false);
     match merged.far {
-        Some(_) if !gro => {
-            if was_threaded {
-                decline(&device, &threaded);
-            }
-            merged.far = Some(Found { gro: false, threaded: false });
+        Some(found) if !gro => {
+            // Its threads are gone. The setting stays until the end: it can be written only while GRO is on, and to
+            // turn that on and off again would cost the frames that are on their way.
+            merged.far = Some(Found { gro: false, ..found });
             return Ok(false);
         }
         Some(_) => {}
@@ -143,15 +142,10 @@ fn restore(end: &PeerEnd, found: Found) {
     put_back(&device, &threaded, found);
 }
 
-/// Leaves GRO off, and sees to it that it has no threads when it is turned on again: for that it must be on.
-fn decline(device: &Device, threaded: &File) {
-    let _ = device.set_feature(GRO, true);
-    let _ = threaded.write_all_at(b"0\n", 0);
-    let _ = device.set_feature(GRO, false);
-}
-
-/// GRO goes off in any case, which ends the threads that were placed. Every step may find the interface gone.
+/// GRO goes off in any case, which ends the threads that were placed; on before, as `threaded` can be written only
+/// then. Every step may find the interface gone.
 fn put_back(device: &Device, threaded: &File, found: Found) {
+    let _ = device.set_feature(GRO, true);
     let _ = threaded.write_all_at(if found.threaded { b"1\n" } else { b"0\n" }, 0);
     let _ = device.set_feature(GRO, false);
     let _ = device.set_feature(GRO, found.gro);
