@@ -71,7 +71,7 @@ pub fn write_pcap(path: &Path, frames: &[Vec<u8>]) {
 }
 
 /// Lines of tshark for frames that are malformed or whose IPv4, TCP, UDP, ICMP or ICMPv6 checksum is wrong. What goes
-/// between ports that the kernel gives is not looked into: tshark would take random bytes for some protocol now and then.
+/// between ports that the kernel gives is not looked into: tshark would take random bytes for some protocol at times.
 /// `None`, after a line that says so, where tshark is not installed.
 ///
 /// # Panics
@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn tshark_tells_right_from_wrong_checksums() {
         let directory = tempfile::tempdir().unwrap();
-        // Pseudo header and header sum to 0x1429 + port, so 0xebd6 - port is right. 44818 is Ethernet/IP's, whose messages
-        // are longer.
+        // Pseudo header and header sum to 0x1429 + port, so 0xebd6 - port is right. 44818 is Ethernet/IP's, whose
+        // messages are longer.
         let frames = [udp(2, 0xebd4), udp(2, 0xebd5), udp(44818, 0x3cc4)];
         if let Some(lines) = tshark_complaints("tshark_tells_right_from_wrong", &frames, directory.path()) {
             assert_eq!(lines.len(), 1, "{lines:?}");
