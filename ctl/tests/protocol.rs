@@ -106,7 +106,7 @@ fn the_other_items_keep_their_keys() {
     let worker = json!({"worker": 0, "core": 1, "poll": "adaptive", "state": "sleeping", "busy_percent": 1.5,
         "idle_percent": 98.5, "iterations": 9, "busy_iterations": 1, "sleeps": 8, "packets_per_burst": 2.0,
         "rx_packets": 2, "rx_bytes": 120, "tx_packets": 2, "tx_bytes": 120, "ports": ["web0"], "measured_seconds": 1.0,
-        "resume_latency_us": null});
+        "resume_latency_us": null, "shares_core": true});
     let parsed: WorkerStatus = serde_json::from_value(worker.clone()).unwrap();
     assert_eq!(serde_json::to_value(Item::Worker(parsed)).unwrap(), worker);
 

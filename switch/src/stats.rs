@@ -203,6 +203,8 @@ pub struct LoopStats {
     pub packets: Counter,
     /// Nanoseconds since the loop began, as of its last turn.
     pub elapsed_ns: Counter,
+    /// Until when its core counts as shared, on the clock of `elapsed_ns`.
+    pub core_shared_until_ns: Counter,
     /// Frame references this worker holds outside the free lists (last turn).
     pub frames_held: Counter,
 }

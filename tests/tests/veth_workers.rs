@@ -4,9 +4,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ctl::protocol::{PortState, Request, WorkerStatus};
+use tests::net::process::OnCore;
 use tests::net::switchd::pods;
 use tests::net::traffic::{Stream, UdpEcho, ping, tcp_transfer, udp_round_trip, udp_to, wait_reachable};
-use tests::net::{Container, Lab, Link, Switchd, report, skipped};
+use tests::net::{Container, Lab, Link, Switchd, report, skipped, slowness};
 
 /// Host ends of every test here.
 const ENDS: [&str; 4] = ["a0", "b0", "c0", "d0"];
@@ -78,6 +79,48 @@ fn a_spinning_worker_forwards_and_never_sleeps() {
     report(&format!("a spinning worker used {used:?} of a silent second"));
     assert!(used > Duration::from_millis(500), "a spinning worker keeps its core: {used:?}");
     assert_eq!((workers.len(), workers[0].poll.as_str(), workers[0].sleeps), (1, "spin", 0));
+    assert!(switch.stop().success());
+}
+
+/// Round trips from a thread on core 1 to one on core `there`, until `enough` for what show-workers says; their median
+/// then.
+fn round_trips(
+    switch: &Switchd,
+    [a, b]: [&Container; 2],
+    there: usize,
+    enough: fn(&WorkerStatus) -> bool,
+) -> Option<Duration> {
+    let echo = {
+        let _core = OnCore::new(there);
+        UdpEcho::start(b, b.v4())
+    };
+    let _core = OnCore::new(1);
+    let socket = udp_to(a, a.v4(), echo.address());
+    // Longer than a core counts as shared.
+    (0..400).find_map(|_| {
+        let mut took: Vec<Duration> = (0..400).filter_map(|seed| udp_round_trip(&socket, 64, seed)).collect();
+        took.sort_unstable();
+        let workers: Vec<WorkerStatus> = switch.ask(Request::ShowWorkers {}).expect("show-workers is answered");
+        enough(&workers[0]).then(|| took[took.len() / 2])
+    })
+}
+
+#[test]
+fn a_worker_gives_way_to_a_container_on_its_core() {
+    let test = "a_worker_gives_way_to_a_container_on_its_core";
+    let Some(mut lab) = Lab::alone(test) else { return };
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 || slowness() > 1 {
+        return skipped(test, "needs two cores, and round trips of less than 300 us");
+    }
+    let ([a, b, ..], switch) = start(&mut lab, "workers = [0]");
+    wait_reachable(&a, b.v4());
+    let elsewhere = round_trips(&switch, [&a, &b], 1, |worker| !worker.shares_core);
+    let elsewhere = elsewhere.expect("nobody on the worker's core needs it");
+    let there = round_trips(&switch, [&a, &b], 0, |worker| worker.shares_core);
+    let there = there.expect("what answers on the worker's core needs it");
+    let still = round_trips(&switch, [&a, &b], 1, |worker| !worker.shares_core);
+    assert!(still.is_some(), "it does not need it for ever");
+    report(&format!("round trips of {elsewhere:?}, and {there:?} where one end is on the worker's core"));
     assert!(switch.stop().success());
 }
 

@@ -220,7 +220,10 @@ impl Listing for WorkerStatus {
         table.end(out)?;
         let resume = items.iter().find_map(|item| item.resume_latency_us);
         let resume = resume.map_or_else(String::new, |us| format!("; idle cores are asked to resume within {us} us"));
-        writeln!(out, "{}{resume}", count_of(items.len() as u64, "worker", "workers"))
+        let sharing: Vec<String> =
+            items.iter().filter(|item| item.shares_core).map(|item| item.core.to_string()).collect();
+        let sharing = if sharing.is_empty() { String::new() } else { format!("; shared: core {}", sharing.join(", ")) };
+        writeln!(out, "{}{resume}{sharing}", count_of(items.len() as u64, "worker", "workers"))
     }
 }
 
@@ -368,6 +371,10 @@ WORKER  CORE  POLL      STATE  BUSY-%  IDLE-%  ITERATIONS  BUSY  SLEEPS  PACKETS
         awake[0]["resume_latency_us"] = json!(0);
         let text = text_of::<WorkerStatus>(awake, None, View::default());
         assert!(text.ends_with("\n1 worker; idle cores are asked to resume within 0 us\n"), "{text}");
+        let mut shared = items.clone();
+        shared[0]["shares_core"] = json!(true);
+        let text = text_of::<WorkerStatus>(shared, None, View::default());
+        assert!(text.ends_with("\n1 worker; shared: core 3\n"), "{text}");
         assert!(text_of::<WorkerStatus>(items.clone(), Some(items), View::default()).contains("RX-PACKETS/S"));
     }
 }

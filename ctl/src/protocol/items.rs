@@ -273,6 +273,9 @@ pub struct WorkerStatus {
     /// that is left to the host.
     #[serde(default)]
     pub resume_latency_us: Option<u32>,
+    /// Something else needs its core while it waits for packets: it sleeps as soon as none are there.
+    #[serde(default)]
+    pub shares_core: bool,
 }
 
 /// One drop counter.

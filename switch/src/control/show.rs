@@ -204,6 +204,7 @@ impl Control {
             ports: slots().filter(drives).map(|slot| slot.interface.clone()).collect(),
             measured_seconds: measured.as_secs_f64(),
             resume_latency_us: self.resume.held_us(),
+            shares_core: stats.poll.elapsed_ns.get() < stats.poll.core_shared_until_ns.get(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! each port, transmission) and takes the time as an argument, so that a test can step it. `run` wraps
 //! it with pinning, priority and adaptive sleeping.
 
+mod patience;
 mod priority;
 mod run;
 mod shared;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::patience::Patience;
 use super::{Shared, Worker, priority};
 use crate::limits::PORTS_MAX;
 
@@ -28,11 +29,6 @@ pub struct RunOptions {
     pub epoch: Instant,
 }
 
-/// Spinning goes on this long after the last packet. Longer than a round trip between two containers
-/// (30 to 60 us), so that request and response never wait for a wake-up; short enough that a frame each
-/// millisecond leaves the core idle most of the time.
-const SPIN_NS: u64 = 300_000;
-
 /// Turns between two looks at the clock while spinning without traffic.
 const IDLE_TURNS: u32 = 16;
 
@@ -48,10 +44,17 @@ pub fn run(mut worker: Worker, options: RunOptions) {
     let started_ns = now_ns;
     let mut last_work_ns = now_ns;
     let mut idle_turns = 0;
+    let mut patience = Patience::default();
+    // When it fell asleep, until packets come.
+    let mut asleep_at_ns = None;
     while !worker.is_stopping() {
         let moved = worker.poll_once(now_ns);
         poll.iterations.add(1);
         if moved > 0 || worker.unsent {
+            if let Some(asleep_at_ns) = asleep_at_ns.take() {
+                patience.woken(asleep_at_ns, now_ns);
+                poll.core_shared_until_ns.set(patience.shared_until_ns().saturating_sub(started_ns));
+            }
             let after_ns = elapsed_ns(options.epoch);
             poll.busy_iterations.add(1);
             poll.packets.add(moved as u64);
@@ -67,7 +70,8 @@ pub fn run(mut worker: Worker, options: RunOptions) {
             std::hint::spin_loop();
         }
         poll.elapsed_ns.set(now_ns - started_ns);
-        if options.poll == PollMode::Adaptive && now_ns - last_work_ns > SPIN_NS {
+        if options.poll == PollMode::Adaptive && now_ns - last_work_ns > patience.spin_ns(now_ns) {
+            asleep_at_ns.get_or_insert(now_ns);
             sleep(&worker);
             let woke_ns = elapsed_ns(options.epoch);
             poll.sleeps.add(1);
@@ -75,7 +79,7 @@ pub fn run(mut worker: Worker, options: RunOptions) {
             poll.frames_held.set(worker.frames_held() as u64);
             now_ns = woke_ns;
             // One look at the ports; without packets the next turn sleeps again.
-            last_work_ns = now_ns.saturating_sub(SPIN_NS);
+            last_work_ns = now_ns.saturating_sub(patience.spin_ns(now_ns));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::stretched;
 
@@ -179,6 +180,38 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option
         }
         assert!(start.elapsed() < limit, "did not happen within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Keeps the calling thread, and threads that it starts, on one core until dropped.
+pub struct OnCore(CpuSet);
+
+impl OnCore {
+    /// On this core.
+    ///
+    /// # Panics
+    /// When the thread may not run there.
+    pub fn new(core: usize) -> OnCore {
+        let before = sched_getaffinity(None).expect("the thread has cores");
+        let mut one = CpuSet::new();
+        one.set(core);
+        sched_setaffinity(None, &one).unwrap_or_else(|e| panic!("cannot run on core {core}: {e}"));
+        OnCore(before)
+    }
+
+    /// On the first core that it may use.
+    ///
+    /// # Panics
+    /// When it may use none.
+    pub fn first() -> OnCore {
+        let cores = sched_getaffinity(None).expect("the thread has cores");
+        OnCore::new((0..CpuSet::MAX_CPU).find(|core| cores.is_set(*core)).expect("a core"))
+    }
+}
+
+impl Drop for OnCore {
+    fn drop(&mut self) {
+        let _ = sched_setaffinity(None, &self.0);
     }
 }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use ctl::protocol::{AddNeigh, PortState, Request};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tests::net::packets::{self, Ends, IP, icmp_of, ip_length};
+use tests::net::process::OnCore;
 use tests::net::raw::RawSocket;
 use tests::net::router::{config, forward, gateway_mac, gateway_v4, gateway_v6, mac_text, net, v4, v6};
 use tests::net::switchd::UNMERGED;
@@ -278,32 +278,13 @@ impl Rig {
     }
 }
 
-/// Keeps the calling thread on one core, until dropped: frames of a sender that changes its core could overtake one
-/// another inside the kernel.
-struct OneCore(CpuSet);
-
-impl OneCore {
-    fn new() -> OneCore {
-        let before = sched_getaffinity(None).expect("the thread has cores");
-        let mut one = CpuSet::new();
-        one.set((0..CpuSet::MAX_CPU).find(|core| before.is_set(*core)).expect("a core"));
-        sched_setaffinity(None, &one).expect("a thread may choose its core");
-        OneCore(before)
-    }
-}
-
-impl Drop for OneCore {
-    fn drop(&mut self) {
-        let _ = sched_setaffinity(None, &self.0);
-    }
-}
-
 /// What was sent, what came out, and what was not sent because its difference is listed.
 type Counts = [usize; 3];
 
 /// Sends packets through both routers until so many are sent; panics where they differ.
 fn run(rig: &mut Rig, seed: u64, wanted: usize) -> Counts {
-    let _core = OneCore::new();
+    // Frames of a sender that changes its core could overtake one another inside the kernel.
+    let _core = OnCore::first();
     let mut random = StdRng::seed_from_u64(seed);
     let [mut sent, mut came, mut skipped] = [0; 3];
     while sent < wanted {
