@@ -227,9 +227,8 @@ if [[ -s $logs/skips ]]; then
   cat "$logs/skips"
 fi
 for step in "${broken[@]}"; do
-  [[ -f $logs/$step ]] || continue
-  printf '\nSaid by what failed in %s:\n' "$step"
-  panics_in "$logs/$step"
+  said=$([[ -f $logs/$step ]] && panics_in "$logs/$step")
+  [[ -z $said ]] || printf '\nSaid by what failed in %s:\n%s\n' "$step" "$said"
 done
 if ((${#broken[@]})); then printf '\nFailed steps: %s\n' "${broken[*]}"; fi
 printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

@@ -131,6 +131,12 @@ fn the_container_receives_on_its_workers_core_until_the_port_is_detached() {
         assert!(!attached.merges_at_container());
         assert!(attached.merge_at_container(&[0]).unwrap());
         check("0");
+        // It is left as whoever set it last left it.
+        drop(attached);
+        assert_eq!((state(), threads("merged0").len()), ([true, false, true], 0));
+        shared.reclaim(port.close());
+        let (port, mut attached) = one(open(&mut factory, "gro0"));
+        attached.merge_at_container(&[0]).unwrap();
         net.run("gro", &["ethtool", "-K", "merged0", "gro", "off"]);
         assert!(!attached.merge_at_container(&[0]).unwrap());
         drop(attached);

@@ -44,39 +44,36 @@ pub fn run(mut worker: Worker, options: RunOptions) {
     let started_ns = now_ns;
     let mut last_work_ns = now_ns;
     let mut idle_turns = 0;
-    let mut patience = Patience::default();
-    // When it fell asleep, until packets come.
-    let mut asleep_at_ns = None;
+    let mut patience = Patience::new(worker.index);
+    let mut last_packets_ns = now_ns;
     while !worker.is_stopping() {
         let moved = worker.poll_once(now_ns);
         poll.iterations.add(1);
         if moved > 0 || worker.unsent {
-            if let Some(asleep_at_ns) = asleep_at_ns.take() {
-                patience.woken(asleep_at_ns, now_ns);
-                poll.core_shared_until_ns.set(patience.shared_until_ns().saturating_sub(started_ns));
-            }
+            patience.resumed(now_ns - last_packets_ns, now_ns);
             let after_ns = elapsed_ns(options.epoch);
             poll.busy_iterations.add(1);
             poll.packets.add(moved as u64);
             poll.busy_ns.add(after_ns - now_ns);
             now_ns = after_ns;
             last_work_ns = now_ns;
+            last_packets_ns = now_ns;
             idle_turns = 0;
         } else {
             idle_turns = (idle_turns + 1) % IDLE_TURNS;
-            if idle_turns == 0 {
+            if idle_turns == 0 || patience.gives_way(now_ns) {
                 now_ns = elapsed_ns(options.epoch);
             }
             std::hint::spin_loop();
         }
         poll.elapsed_ns.set(now_ns - started_ns);
         if options.poll == PollMode::Adaptive && now_ns - last_work_ns > patience.spin_ns(now_ns) {
-            asleep_at_ns.get_or_insert(now_ns);
             sleep(&worker);
             let woke_ns = elapsed_ns(options.epoch);
             poll.sleeps.add(1);
             poll.sleep_ns.add(woke_ns - now_ns);
             poll.frames_held.set(worker.frames_held() as u64);
+            poll.core_shared_until_ns.set(patience.shared_until_ns().saturating_sub(started_ns));
             now_ns = woke_ns;
             // One look at the ports; without packets the next turn sleeps again.
             last_work_ns = now_ns.saturating_sub(patience.spin_ns(now_ns));

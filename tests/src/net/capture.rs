@@ -70,8 +70,9 @@ pub fn write_pcap(path: &Path, frames: &[Vec<u8>]) {
     }
 }
 
-/// Lines of tshark for frames that are malformed or whose IPv4, TCP, UDP, ICMP or ICMPv6 checksum is wrong. What goes
-/// between ports that the kernel gives is not looked into: tshark would take random bytes for some protocol at times.
+/// Lines of tshark for frames that are malformed or whose IPv4, TCP, UDP, ICMP or ICMPv6 checksum is wrong.
+/// What goes from or to a port of 32768 or more, which the kernel gives, is not looked into: tshark would take random
+/// bytes for some protocol at times.
 /// `None`, after a line that says so, where tshark is not installed.
 ///
 /// # Panics

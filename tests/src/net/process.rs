@@ -199,6 +199,11 @@ impl OnCore {
         OnCore(before)
     }
 
+    /// True if the calling thread may run on this core.
+    pub fn may_be(core: usize) -> bool {
+        sched_getaffinity(None).is_ok_and(|cores| cores.is_set(core))
+    }
+
     /// On the first core that it may use.
     ///
     /// # Panics

@@ -46,6 +46,8 @@ pub(super) struct Found {
 pub(super) struct Merged {
     /// `None` until the far end was seen.
     far: Option<Found>,
+    /// Somebody turned GRO off there since.
+    declined: bool,
     /// Segmentation offloads of the host's end that were on.
     segmentation: Vec<&'static str>,
     /// The receive threads of the container's end, in the order of its queues; none while its GRO is off, because
@@ -114,11 +116,16 @@ pub(super) fn enable(end: &PeerEnd, cores: &[usize], merged: &mut Merged, untouc
             // Its threads are gone. The setting stays until the end: it can be written only while GRO is on, and to
             // turn that on and off again would cost the frames that are on their way.
             merged.far = Some(Found { gro: false, ..found });
+            merged.declined = true;
             return Ok(false);
         }
-        Some(_) => {}
+        Some(found) => {
+            // Turned on again: that is how it is left, then.
+            let gro = found.gro || std::mem::take(&mut merged.declined);
+            merged.far = Some(Found { gro, ..found });
+        }
         None => {
-            let leftover = untouched && gro && was_threaded;
+            let leftover = untouched && was_threaded;
             if leftover {
                 merged.segmentation.extend(SEGMENTATION);
             }
